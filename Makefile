@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door.  "make help" lists what there is; Kbuild has the objects.
+#
+#   make                     everything from nothing, in the project's own
+#                            environment (tools/env.sh)
+#   make KDIR=/path/to/tree  an out-of-tree build as of any other module
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := all
+.PHONY: all module env shell run check rustfmt rustfmtcheck clippy doc \
+	modules_install clean distclean update-kernel status prune help FORCE
+
+KERNEL ?= stock
+ENV := $(CURDIR)/tools/env.sh
+IN := $(ENV) run --
+
+ifneq ($(filter-out stock debug,$(KERNEL)),)
+$(error KERNEL is "stock" or "debug", not "$(KERNEL)")
+endif
+
+# what the commands in the environment may want to know
+export KERNEL T V CI FRESH ACCEL
+
+ifdef KDIR
+
+# --- out of tree, with the tools on the PATH --------------------------------
+
+kbuild = +$(MAKE) -C $(KDIR) M=$(CURDIR)
+
+all module:
+	$(kbuild) modules
+
+modules_install:
+	$(kbuild) modules_install
+
+clean:
+	$(kbuild) clean
+
+clippy:
+	$(kbuild) CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+
+doc:
+	$(kbuild) ROVL_DOC=1 modules
+
+rust-analyzer:
+	$(kbuild) rust-analyzer
+
+else
+
+# --- in the environment -----------------------------------------------------
+
+all: module
+
+module: env
+	@$(ENV) build $(KERNEL)
+
+env:
+	@$(ENV) kernel $(KERNEL)
+
+clippy: env
+	@$(ENV) build $(KERNEL) clippy
+
+doc: env
+	@$(ENV) build $(KERNEL) doc
+
+modules_install: module
+	@set -e; release=$$($(ENV) release $(KERNEL)); \
+	dir=$(INSTALL_MOD_PATH)/lib/modules/$$release; \
+	install -D -m 644 build/$(KERNEL)/rovl.ko $$dir/updates/rovl.ko; \
+	echo "  INSTALL $$dir/updates/rovl.ko"; \
+	if [ -e $$dir/modules.order ]; then \
+		PATH="$$PATH:/usr/sbin:/sbin" \
+			depmod $(addprefix -b ,$(INSTALL_MOD_PATH)) $$release; \
+	fi
+
+clean:
+	rm -rf build
+	@rm -rf rovl.ko rovl.mod rovl.mod.c modules.order Module.symvers \
+		bindings_generated.rs rovl-doc.stamp doc *.o vfs/*.o .*.cmd \
+		vfs/.*.cmd .module-common.o .tmp_*
+
+endif
+
+# --- running and testing ----------------------------------------------------
+
+run: module
+	@$(IN) tools/run.sh
+
+check: module
+	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(T),--test $(T))
+
+# --- the rest ---------------------------------------------------------------
+
+RUSTFMT = $(IN) rustfmt --edition 2021 \
+	--config-path "$$($(ENV) path source)/.rustfmt.toml"
+
+rustfmt: env
+	@$(RUSTFMT) rust_overlay.rs
+
+rustfmtcheck: env
+	@$(RUSTFMT) --check rust_overlay.rs
+
+shell:
+	@$(ENV) shell
+
+update-kernel:
+	@$(ENV) update-kernel
+	@$(ENV) kernel stock
+
+status:
+	@$(ENV) status
+
+prune:
+	@$(ENV) prune
+
+# Asks first: the cache is shared by all checkouts.
+distclean: clean
+	@$(ENV) remove-cache
+
+help:
+	@echo 'Building:'
+	@echo '  make                  rovl.ko for the stock kernel, in build/stock; the first'
+	@echo '                        time makes all that it takes (Debian tree, kernel)'
+	@echo '  make KERNEL=debug     rovl.ko for the debug kernel, in build/debug; the first'
+	@echo '                        time builds that kernel (15 min on 2 cores)'
+	@echo '  make KDIR=DIR         rovl.ko for the kernel build tree DIR, in this directory,'
+	@echo '                        with the tools on the PATH; needs CONFIG_RUST=y'
+	@echo '  make modules_install  install rovl.ko (INSTALL_MOD_PATH=DIR for another root)'
+	@echo '  make clean            remove what was built here (not the cache)'
+	@echo
+	@echo 'Running:'
+	@echo '  make run              a Debian system on rovl, in a virtual machine'
+	@echo '  make run FRESH=1      the same, forgetting what earlier runs wrote'
+	@echo '  make check            all tests'
+	@echo '  make check T=NAME     one of them'
+	@echo '  make check KERNEL=debug   on the debug kernel'
+	@echo '    ACCEL=kvm|tcg       how the virtual machine runs (default: what works)'
+	@echo
+	@echo 'Source:'
+	@echo '  make rustfmt          format the Rust source (rustfmtcheck: only look)'
+	@echo '  make clippy           lint it, warnings are errors'
+	@echo '  make doc              its documentation, in build/$(KERNEL)/doc'
+	@echo
+	@echo 'Environment (in the cache, $${ROVL_CACHE:-~/.cache/rovl}):'
+	@echo '  make env              make it and nothing else (KERNEL=debug too)'
+	@echo '  make shell            a shell in it'
+	@echo '  make status           what is in the cache'
+	@echo '  make update-kernel    take the newest stock kernel'
+	@echo '  make prune            remove what this checkout does not use'
+	@echo '  make distclean        remove what was built here, and the whole cache (asks)'
+	@echo
+	@echo 'V=1 shows the commands of the module build.'
