@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading a directory of another filesystem.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h) (`iterate_dir`,
+//! `struct dir_context`)
+
+use super::{
+    bindings as b,
+    lock::{Context, Held},
+    Path,
+};
+use core::ptr::NonNull;
+use kernel::{
+    cred::Credential,
+    error::{from_err_ptr, to_result},
+    ffi::{c_char, c_int, c_uint},
+    fs::File,
+    prelude::*,
+    sync::aref::ARef,
+};
+
+/// One entry of a directory, as its filesystem lists it.
+pub(crate) struct Entry<'a> {
+    /// The name, without a NUL; `.` and `..` are listed too.
+    pub(crate) name: &'a [u8],
+    /// The inode number, as the filesystem lists it (`d_ino`).
+    pub(crate) ino: u64,
+    /// The type (`DT_DIR`, ...); `DT_UNKNOWN` where the filesystem does not say.
+    pub(crate) d_type: u8,
+}
+
+impl Entry<'_> {
+    /// Whether this is `.` or `..`.
+    pub(crate) fn is_dot(&self) -> bool {
+        matches!(self.name, b"." | b"..")
+    }
+}
+
+/// Opens a directory for reading its entries (`dentry_open`), as `cred`.
+///
+/// # Errors
+///
+/// `ENOTDIR`, or what the filesystem says.
+pub(crate) fn open_dir(path: Path<'_>, cred: &Credential) -> Result<ARef<File>> {
+    if !path.dentry.can_lookup() {
+        return Err(ENOTDIR);
+    }
+    let path = path.as_c();
+    let flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE;
+    // SAFETY: the path and the credentials are valid for the call, which takes
+    // references of its own.
+    let file = from_err_ptr(unsafe { b::dentry_open(&path, flags as c_int, cred.as_ptr()) })?;
+    let file = NonNull::new(file).ok_or(EIO)?;
+    // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
+    Ok(unsafe { ARef::from_raw(file.cast()) })
+}
+
+/// What travels through `iterate_dir` to its actor.
+#[repr(C)]
+struct Visitor<'v> {
+    ctx: b::dir_context,
+    visit: &'v mut dyn FnMut(Entry<'_>) -> bool,
+    /// Entries seen in this call of `iterate_dir`.
+    seen: usize,
+    stopped: bool,
+}
+
+/// # Safety
+///
+/// Only for `iterate_dir` to call, with the `ctx` of a [`Visitor`].
+unsafe extern "C" fn actor(
+    ctx: *mut b::dir_context,
+    name: *const c_char,
+    len: c_int,
+    _offset: b::loff_t,
+    ino: u64,
+    d_type: c_uint,
+) -> bool {
+    // SAFETY: `ctx` is the first field of the visitor that `for_each_entry`
+    // keeps on its stack, and which nobody uses while `iterate_dir` runs.
+    let visitor = unsafe { &mut *ctx.cast::<Visitor<'_>>() };
+    let len = usize::try_from(len).unwrap_or(0);
+    // SAFETY: the filesystem passes a name of `len` bytes, valid for the call.
+    let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
+    visitor.seen = visitor.seen.saturating_add(1);
+    let go_on = (visitor.visit)(Entry {
+        name,
+        ino,
+        // The high bits are flags for actors that ask for them.
+        d_type: (d_type & b::S_DT_MASK) as u8,
+    });
+    visitor.stopped |= !go_on;
+    go_on
+}
+
+/// Calls `visit` for each entry from the position of `dir` to the end, or until
+/// it returns false.
+///
+/// `visit` runs with the directory's `i_rwsem` held shared: it must not use the
+/// filesystem. The context says that nothing of that filesystem is locked yet.
+///
+/// # Errors
+///
+/// `ENOTDIR` for a file that is no directory, `ENOENT` for one that has been
+/// removed, or what the filesystem says.
+pub(crate) fn for_each_entry<H: Held>(
+    _context: &mut Context<H>,
+    dir: &File,
+    visit: &mut dyn FnMut(Entry<'_>) -> bool,
+) -> Result {
+    let mut visitor = Visitor {
+        ctx: pin_init::zeroed(),
+        visit,
+        seen: 0,
+        stopped: false,
+    };
+    visitor.ctx.actor = Some(actor);
+    visitor.ctx.count = c_int::MAX;
+    // A filesystem may hand out a part only; the end is where nothing comes.
+    loop {
+        visitor.seen = 0;
+        // SAFETY: the file is open; the visitor outlives the call, and its
+        // actor fits. We hold no lock of the filesystem (`_context`).
+        to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut visitor).cast()) })?;
+        if visitor.stopped || visitor.seen == 0 {
+            return Ok(());
+        }
+    }
+}
