@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a test is given: its place on the scratch file systems, helpers to
+//! run code as another user or process, and the kernel's log.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::stack::{Overlay, Stack};
+use crate::sys::{self, Expect, OFlags};
+
+/// A kind of scratch file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fs {
+    Ext4,
+    /// A second ext4, so that layers are on different file systems.
+    Other,
+    Xfs,
+    Btrfs,
+    Tmpfs,
+    /// Read-only images, made from a staging directory.
+    Erofs,
+    Squashfs,
+}
+
+impl Fs {
+    pub fn name(self) -> &'static str {
+        match self {
+            Fs::Ext4 => "ext4",
+            Fs::Other => "other",
+            Fs::Xfs => "xfs",
+            Fs::Btrfs => "btrfs",
+            Fs::Tmpfs => "tmpfs",
+            Fs::Erofs => "erofs",
+            Fs::Squashfs => "squashfs",
+        }
+    }
+
+    pub fn is_image(self) -> bool {
+        matches!(self, Fs::Erofs | Fs::Squashfs)
+    }
+
+    /// The type mount(2) knows.
+    pub fn fstype(self) -> &'static str {
+        match self {
+            Fs::Other => "ext4",
+            fs => fs.name(),
+        }
+    }
+}
+
+/// On which file systems the layers of a test are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    pub upper: Fs,
+    pub lower: Fs,
+}
+
+impl Variant {
+    pub const DEFAULT: Variant = Variant {
+        upper: Fs::Ext4,
+        lower: Fs::Ext4,
+    };
+
+    /// The combinations on which the tests marked so are repeated.
+    pub const MATRIX: [Variant; 7] = [
+        Variant {
+            upper: Fs::Xfs,
+            lower: Fs::Xfs,
+        },
+        Variant {
+            upper: Fs::Btrfs,
+            lower: Fs::Btrfs,
+        },
+        Variant {
+            upper: Fs::Tmpfs,
+            lower: Fs::Tmpfs,
+        },
+        Variant {
+            upper: Fs::Ext4,
+            lower: Fs::Other,
+        },
+        Variant {
+            upper: Fs::Ext4,
+            lower: Fs::Erofs,
+        },
+        Variant {
+            upper: Fs::Ext4,
+            lower: Fs::Squashfs,
+        },
+        Variant {
+            upper: Fs::Xfs,
+            lower: Fs::Ext4,
+        },
+    ];
+
+    pub fn tag(self) -> String {
+        if self == Variant::DEFAULT {
+            String::new()
+        } else if self.upper == self.lower {
+            format!("@{}", self.upper.name())
+        } else {
+            format!("@{}_over_{}", self.upper.name(), self.lower.name())
+        }
+    }
+
+    pub fn one_fs(self) -> bool {
+        self.upper == self.lower
+    }
+}
+
+/// What is the same for all tests of a run.
+#[derive(Clone)]
+pub struct Config {
+    pub fstype: String,
+    /// Sizes and counts of the long tests are divided by this.
+    pub divisor: usize,
+    /// Where the module is, for the tests which load and unload it.
+    pub module: Option<PathBuf>,
+    /// Mount points of the scratch file systems.
+    pub rooms: BTreeMap<Fs, PathBuf>,
+}
+
+/// A test's way out when it cannot say anything.
+pub struct Skip(pub String);
+
+pub struct T {
+    pub config: Config,
+    pub name: String,
+    pub variant: Variant,
+    /// The test's own directory on ext4.
+    pub dir: PathBuf,
+    overlays: RefCell<Vec<Overlay>>,
+    count: RefCell<usize>,
+    log: Log,
+}
+
+impl T {
+    pub fn new(config: Config, name: String, variant: Variant) -> T {
+        let dir = config.rooms[&Fs::Ext4].join(&name);
+        T {
+            config,
+            name,
+            variant,
+            dir,
+            overlays: RefCell::default(),
+            count: RefCell::new(0),
+            log: Log::from_now(),
+        }
+    }
+
+    pub fn fstype(&self) -> &str {
+        &self.config.fstype
+    }
+
+    /// The kernel's own overlayfs is under test, to prove the tests.
+    pub fn is_overlay(&self) -> bool {
+        self.fstype() == "overlay"
+    }
+
+    /// From here on the test asserts what rovl does better on purpose.
+    pub fn better_than_overlay(&self, why: &str) {
+        if self.is_overlay() {
+            self.skip(&format!("overlay differs as expected: {why}"));
+        }
+    }
+
+    pub fn skip(&self, why: &str) -> ! {
+        std::panic::panic_any(Skip(why.to_string()))
+    }
+
+    pub fn need_program(&self, program: &str) {
+        if !sys::have(program) {
+            self.skip(&format!("{program} is not installed"));
+        }
+    }
+
+    /// A count or size made smaller where the machine is slow.
+    pub fn scaled(&self, full: usize, least: usize) -> usize {
+        (full / self.config.divisor).max(least)
+    }
+
+    /// The test's directory on the given file system.
+    pub fn room(&self, fs: Fs) -> PathBuf {
+        let root = self
+            .config
+            .rooms
+            .get(&fs)
+            .unwrap_or_else(|| panic!("{} was not set up for this test", fs.name()));
+        let dir = root.join(&self.name);
+        std::fs::create_dir_all(&dir).expect("room");
+        dir
+    }
+
+    /// A name which this test has not used yet.
+    pub fn fresh(&self, stem: &str) -> String {
+        let mut count = self.count.borrow_mut();
+        *count += 1;
+        format!("{stem}{count}")
+    }
+
+    /// A new empty directory on the upper file system of the variant.
+    pub fn new_dir(&self, stem: &str) -> PathBuf {
+        let at = self.room(self.variant.upper).join(self.fresh(stem));
+        sys::mkdir(&at, 0o755).works();
+        at
+    }
+
+    /// A new stack of layers.
+    pub fn stack(&self) -> Stack<'_> {
+        Stack::new(self)
+    }
+
+    pub fn keep(&self, o: &Overlay) {
+        self.overlays.borrow_mut().push(o.clone());
+    }
+
+    /// What must hold at the end of every test.
+    #[track_caller]
+    pub fn finish(&self) {
+        for o in self.overlays.borrow().iter().rev() {
+            o.finish();
+        }
+    }
+
+    /// Kernel messages since the last call.
+    pub fn kernel_log(&self) -> Vec<String> {
+        self.log.take()
+    }
+
+    /// Runs `f` in a child process; its panic becomes ours.
+    #[track_caller]
+    pub fn in_child(&self, f: impl FnOnce()) {
+        let (mut r, w) = pipe();
+        match fork() {
+            0 => {
+                drop(r);
+                let text = match catch_unwind(AssertUnwindSafe(f)) {
+                    Ok(()) => String::new(),
+                    Err(e) => match e.downcast::<Skip>() {
+                        Ok(s) => format!("S{}", s.0),
+                        Err(e) => format!("F{}", panic_text(&*e)),
+                    },
+                };
+                let _ = (&w).write_all(text.as_bytes());
+                exit_now(0);
+            }
+            pid => {
+                drop(w);
+                let mut text = String::new();
+                let _ = r.read_to_string(&mut text);
+                let status = wait_for(pid);
+                match text.split_at_checked(1) {
+                    Some(("S", why)) => self.skip(why),
+                    Some((_, why)) => panic!("in a child process: {why}"),
+                    None => assert_eq!(status, 0, "child process died"),
+                }
+            }
+        }
+    }
+
+    /// Runs `f` as an unprivileged user.
+    #[track_caller]
+    pub fn as_user(&self, uid: u32, gid: u32, f: impl FnOnce()) {
+        self.in_child(|| {
+            sys::become_user(uid, gid, &[]);
+            f();
+        });
+    }
+
+    /// A file system of its own for a test, on a loop device.
+    pub fn own_fs(&self, fs: Fs, megabytes: u64) -> OwnFs {
+        OwnFs::new(&self.dir, &self.fresh("own"), fs, megabytes)
+    }
+}
+
+/// A file system of a test's own, to fill it up, unmount it, check it.
+pub struct OwnFs {
+    pub fs: Fs,
+    pub image: PathBuf,
+    pub at: PathBuf,
+}
+
+impl OwnFs {
+    pub fn new(dir: &Path, name: &str, fs: Fs, megabytes: u64) -> OwnFs {
+        let image = dir.join(format!("{name}.img"));
+        let at = dir.join(name);
+        let file = std::fs::File::create(&image).expect("image");
+        file.set_len(megabytes << 20).expect("image size");
+        sys::mkdir(&at, 0o755).works();
+        make_fs(fs, &image);
+        let own = OwnFs { fs, image, at };
+        own.mount();
+        own
+    }
+
+    pub fn mount(&self) {
+        mount_device(self.fs, &self.image, &self.at, "");
+    }
+
+    /// Unmounts at once (nothing may still hold it) and checks it.
+    #[track_caller]
+    pub fn umount_and_check(&self) {
+        sys::umount(&self.at).works();
+        check_fs(self.fs, &self.image);
+    }
+}
+
+/// mkfs.
+#[track_caller]
+pub fn make_fs(fs: Fs, device: &Path) {
+    let d = device.as_os_str();
+    let o = |s: &'static str| std::ffi::OsStr::new(s);
+    match fs.fstype() {
+        "ext4" => sys::run("mkfs.ext4", &[o("-q"), o("-F"), o("-E"), o("nodiscard"), d]),
+        "xfs" => sys::run("mkfs.xfs", &[o("-q"), o("-f"), o("-K"), d]),
+        "btrfs" => sys::run("mkfs.btrfs", &[o("-q"), o("-f"), o("-K"), d]),
+        other => panic!("no mkfs for {other}"),
+    };
+}
+
+/// fsck, changing nothing; complains about anything.
+#[track_caller]
+pub fn check_fs(fs: Fs, device: &Path) {
+    let d = device.as_os_str();
+    let o = |s: &'static str| std::ffi::OsStr::new(s);
+    match fs.fstype() {
+        "ext4" => sys::run("e2fsck", &[o("-f"), o("-n"), d]),
+        "xfs" => sys::run("xfs_repair", &[o("-n"), o("-f"), d]),
+        "btrfs" => sys::run("btrfs", &[o("check"), d]),
+        other => panic!("no fsck for {other}"),
+    };
+}
+
+/// Mounts a device or an image file.
+#[track_caller]
+pub fn mount_device(fs: Fs, device: &Path, at: &Path, options: &str) {
+    let is_device = std::fs::metadata(device)
+        .map(|m| std::os::unix::fs::FileTypeExt::is_block_device(&m.file_type()))
+        .unwrap_or(false);
+    let mut all = String::from(if is_device { "rw" } else { "loop" });
+    if fs.is_image() {
+        all.push_str(",ro");
+    }
+    if !options.is_empty() {
+        all.push(',');
+        all.push_str(options);
+    }
+    sys::run(
+        "mount",
+        &[
+            "-t".as_ref(),
+            fs.fstype().as_ref(),
+            "-o".as_ref(),
+            all.as_ref(),
+            device.as_os_str(),
+            at.as_os_str(),
+        ],
+    );
+}
+
+/// The kernel's log from some point on.
+pub struct Log {
+    fd: Option<OwnedFd>,
+}
+
+impl Log {
+    pub fn from_now() -> Log {
+        let fd = sys::open("/dev/kmsg", OFlags::RDONLY | OFlags::NONBLOCK).ok();
+        if let Some(fd) = &fd {
+            let _ = sys::seek(fd, rustix::fs::SeekFrom::End(0));
+        }
+        Log { fd }
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let Some(fd) = &self.fd else { return out };
+        let mut buf = vec![0; 8192];
+        loop {
+            match rustix::io::read(fd, &mut buf[..]) {
+                Ok(0) => return out,
+                Ok(n) => {
+                    let record = String::from_utf8_lossy(&buf[..n]).into_owned();
+                    let text = record.split_once(';').map_or("", |(_, t)| t);
+                    out.push(text.lines().next().unwrap_or("").to_string());
+                }
+                // Records were overwritten before we came to read them.
+                Err(rustix::io::Errno::PIPE) => {}
+                Err(_) => return out,
+            }
+        }
+    }
+}
+
+/// Panics of all threads, with the place where they happened.
+pub static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+pub fn collect_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        if info.payload().is::<Skip>() {
+            return;
+        }
+        let place = info
+            .location()
+            .map_or(String::new(), |l| format!("{}:{}", l.file(), l.line()));
+        let text = format!("{place}: {}", panic_text(info.payload()));
+        if let Ok(mut panics) = PANICS.lock() {
+            panics.push(text);
+        }
+    }));
+}
+
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = if let Some(s) = payload.downcast_ref::<&str>() {
+        (*s).to_string()
+    } else if let Some(s) = payload.downcast_ref::<String>() {
+        s.clone()
+    } else {
+        "panic".to_string()
+    };
+    text
+}
+
+pub fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    std::io::pipe().expect("pipe")
+}
+
+/// fork(2). Called only while the process has one thread.
+pub fn fork() -> i32 {
+    let _ = std::io::stdout().flush();
+    // SAFETY: the process has one thread here, so the child may go on
+    // with everything the parent could.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    pid
+}
+
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process at once; nothing of ours needs destructors.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits for a child; its exit status, or 128 + the signal which ended it.
+pub fn wait_for(pid: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    decode(status)
+}
+
+/// The same if it has ended already.
+pub fn try_wait(pid: i32) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call.
+    let r = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+    (r == pid).then(|| decode(status))
+}
+
+fn decode(status: i32) -> i32 {
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        128 + libc::WTERMSIG(status)
+    }
+}
+
+/// Runs threads and lets a panic of one of them be ours.
+#[track_caller]
+pub fn threads<F: FnOnce() + Send>(all: Vec<F>) {
+    std::thread::scope(|s| {
+        let handles: Vec<_> = all.into_iter().map(|f| s.spawn(f)).collect();
+        for h in handles {
+            if let Err(e) = h.join() {
+                resume_unwind(e);
+            }
+        }
+    });
+}

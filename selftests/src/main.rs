@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Selftests of rovl.
+//!
+//! `rovl_tests [--list] [NAME...]` runs the tests whose names begin with or
+//! match (`*`, `?`) one of the arguments, all of them without one, and
+//! prints KTAP. Run as root. The environment:
+//!
+//! - `ROVL_FSTYPE`: file system type under test, `rovl` by default; with
+//!   `overlay` the tests prove themselves on the kernel's own overlayfs.
+//! - `ROVL_SCRATCH`: block devices which may be overwritten, the first one at
+//!   least 4 GiB; without it sparse files in `ROVL_DIR` (default: the
+//!   directory for temporary files) take their place.
+//! - `ROVL_DIVISOR`: sizes and counts of the long tests are divided by it.
+//! - `ROVL_TIMEOUT`: seconds a test may take, 60 by default.
+//! - `ROVL_MODULE`: path of `rovl.ko`, for the tests which load and unload it.
+//! - `ROVL_VERBOSE`: how long each test took.
+
+#![cfg_attr(not(debug_assertions), deny(warnings))]
+
+mod env;
+mod runner;
+mod stack;
+mod suites;
+mod sys;
+mod tree;
+
+use std::path::PathBuf;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let patterns: Vec<String> = args
+        .iter()
+        .filter(|a| !a.starts_with("--"))
+        .flat_map(|a| a.split([',', ' ']))
+        .filter(|a| !a.is_empty())
+        .map(String::from)
+        .collect();
+    let mut cases = runner::cases(&suites::all());
+    cases.retain(|c| runner::selected(&c.name, &patterns));
+    let check_layers = runner::selected(runner::LAYERS_CLEAN, &patterns);
+    if args.iter().any(|a| a == "--list") {
+        for case in &cases {
+            println!("{}", case.name);
+        }
+        if check_layers {
+            println!("{}", runner::LAYERS_CLEAN);
+        }
+        return;
+    }
+    let base = std::env::var_os("ROVL_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let space = base.join(format!("rovl-selftests.{}", std::process::id()));
+    std::fs::create_dir_all(&space).expect("place for the tests");
+    let status = runner::Runner::new(space.clone()).run(&cases, check_layers);
+    let _ = tree::remove_all(&space);
+    std::process::exit(status);
+}

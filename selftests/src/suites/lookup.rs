@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One name through all the layers.
+
+use crate::env::T;
+use crate::runner::Test;
+use crate::sys::{self, Errno, Expect, FileType};
+use crate::tree::{assert_names, assert_text, raw_name};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test!(upper_masks_lower).matrix(),
+        test!(topmost_lower_wins),
+        test!(merged_directories).matrix(),
+        test!(whiteout_device_hides).matrix(),
+        test!(whiteout_file_hides),
+        test!(whiteout_file_needs_marked_directory),
+        test!(whiteout_in_lower_layer),
+        test!(whiteout_in_root),
+        test!(opaque_directory_hides).matrix(),
+        test!(opaque_in_lower_layer),
+        test!(opaque_value_must_be_y),
+        test!(file_over_directory),
+        test!(directory_over_file),
+        test!(file_between_directories_ends_the_merge),
+        test!(symlinks),
+        test!(symlink_to_directory_is_not_merged),
+        test!(symlink_in_layer_stays_in_the_overlay),
+        test!(special_files).matrix(),
+        test!(long_and_strange_names).matrix(),
+        test!(name_too_long),
+        test!(deep_chain),
+        test!(many_layers_with_holes),
+        test!(dot_dot),
+        test!(attributes_come_from_the_topmost),
+        test!(negative_then_created),
+        test!(lower_xattr_of_merged_directory_hidden),
+        test!(case_of_names_matters),
+        test!(repeated_lookup_after_drop_caches),
+    ]
+}
+
+fn upper_masks_lower(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "lower").file("only_lower", "l");
+        })
+        .upper(|u| {
+            u.file("f", "upper").file("only_upper", "u");
+        })
+        .mount();
+    assert_text(o.m("f"), "upper");
+    assert_text(o.m("only_lower"), "l");
+    assert_text(o.m("only_upper"), "u");
+    assert_names(o.m("/"), &["f", "only_lower", "only_upper"]);
+}
+
+fn topmost_lower_wins(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("a", "1");
+        })
+        .lower(|l| {
+            l.file("a", "2").file("b", "2");
+        })
+        .lower(|l| {
+            l.file("a", "3").file("b", "3").file("c", "3");
+        })
+        .readonly()
+        .mount();
+    assert_text(o.m("a"), "1");
+    assert_text(o.m("b"), "2");
+    assert_text(o.m("c"), "3");
+    assert_names(o.m("/"), &["a", "b", "c"]);
+}
+
+fn merged_directories(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/one", "1").file("d/both", "upper one");
+            l.file("d/sub/x", "x");
+        })
+        .lower(|l| {
+            l.file("d/two", "2").file("d/both", "lower one");
+            l.file("d/sub/y", "y");
+        })
+        .upper(|u| {
+            u.file("d/three", "3").dir("d/sub");
+        })
+        .mount();
+    assert_names(o.m("d"), &["both", "one", "sub", "three", "two"]);
+    assert_names(o.m("d/sub"), &["x", "y"]);
+    assert_text(o.m("d/both"), "upper one");
+    assert_text(o.m("d/two"), "2");
+    assert_text(o.m("d/sub/y"), "y");
+}
+
+fn whiteout_device_hides(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("gone", "x").file("d/gone", "x").file("d/kept", "k");
+            l.file("gone_dir/inside", "x");
+        })
+        .upper(|u| {
+            u.whiteout("gone").whiteout("d/gone").whiteout("gone_dir");
+        })
+        .mount();
+    sys::stat(o.m("gone")).fails(Errno::NOENT);
+    sys::stat(o.m("d/gone")).fails(Errno::NOENT);
+    sys::stat(o.m("gone_dir")).fails(Errno::NOENT);
+    sys::stat(o.m("gone_dir/inside")).fails(Errno::NOENT);
+    assert_names(o.m("/"), &["d"]);
+    assert_names(o.m("d"), &["kept"]);
+}
+
+fn whiteout_file_hides(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.xwhiteout("d/gone").file("d/mine", "m");
+        })
+        .lower(|l| {
+            l.file("d/gone", "x").file("d/kept", "k");
+        })
+        .upper(|u| {
+            u.dir("d");
+        })
+        .mount();
+    sys::stat(o.m("d/gone")).fails(Errno::NOENT);
+    assert_names(o.m("d"), &["kept", "mine"]);
+    assert_text(o.m("d/kept"), "k");
+}
+
+/// Without the `x` mark on the directory the file is an ordinary one when
+/// the directory is listed; the mark must not hide anything else.
+fn whiteout_file_needs_marked_directory(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.xwhiteout("d/gone").file("d/empty", "");
+        })
+        .lower(|l| {
+            l.file("d/gone", "x").file("d/empty", "not empty");
+        })
+        .readonly()
+        .mount();
+    assert_names(o.m("d"), &["empty"]);
+    assert_text(o.m("d/empty"), "");
+}
+
+fn whiteout_in_lower_layer(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d");
+        })
+        .lower(|l| {
+            l.whiteout("d/f").whiteout("g");
+        })
+        .lower(|l| {
+            l.file("d/f", "hidden").file("g", "hidden").file("h", "h");
+        })
+        .mount();
+    sys::stat(o.m("d/f")).fails(Errno::NOENT);
+    sys::stat(o.m("g")).fails(Errno::NOENT);
+    assert_names(o.m("d"), &[]);
+    assert_names(o.m("/"), &["d", "h"]);
+}
+
+fn whiteout_in_root(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.whiteout("f");
+        })
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .readonly()
+        .mount();
+    sys::stat(o.m("f")).fails(Errno::NOENT);
+    assert_names(o.m("/"), &[]);
+}
+
+fn opaque_directory_hides(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/old", "x").file("d/sub/deep", "x");
+        })
+        .upper(|u| {
+            u.opaque("d").file("d/new", "n").dir("d/sub");
+        })
+        .mount();
+    assert_names(o.m("d"), &["new", "sub"]);
+    assert_names(o.m("d/sub"), &[]);
+    sys::stat(o.m("d/old")).fails(Errno::NOENT);
+    sys::stat(o.m("d/sub/deep")).fails(Errno::NOENT);
+}
+
+fn opaque_in_lower_layer(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/top", "t");
+        })
+        .lower(|l| {
+            l.opaque("d").file("d/middle", "m");
+        })
+        .lower(|l| {
+            l.file("d/bottom", "b");
+        })
+        .upper(|u| {
+            u.dir("d");
+        })
+        .mount();
+    assert_names(o.m("d"), &["middle", "top"]);
+    sys::stat(o.m("d/bottom")).fails(Errno::NOENT);
+}
+
+fn opaque_value_must_be_y(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/old", "x").file("e/old", "x");
+        })
+        .upper(|u| {
+            u.dir("d").xattr("d", crate::tree::OPAQUE, "n");
+            u.dir("e").xattr("e", crate::tree::OPAQUE, "x");
+        })
+        .mount();
+    assert_names(o.m("d"), &["old"]);
+    assert_names(o.m("e"), &["old"]);
+}
+
+fn file_over_directory(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("x/inside", "i");
+        })
+        .upper(|u| {
+            u.file("x", "a file");
+        })
+        .mount();
+    assert_text(o.m("x"), "a file");
+    sys::stat(o.m("x/inside")).fails(Errno::NOTDIR);
+}
+
+fn directory_over_file(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("x", "a file");
+        })
+        .upper(|u| {
+            u.file("x/inside", "i");
+        })
+        .mount();
+    assert_names(o.m("x"), &["inside"]);
+    assert_text(o.m("x/inside"), "i");
+}
+
+fn file_between_directories_ends_the_merge(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("x/top", "t");
+        })
+        .lower(|l| {
+            l.file("x", "a file");
+        })
+        .lower(|l| {
+            l.file("x/bottom", "b");
+        })
+        .mount();
+    assert_names(o.m("x"), &["top"]);
+    sys::stat(o.m("x/bottom")).fails(Errno::NOENT);
+}
+
+fn symlinks(t: &T) {
+    let long = "x/".repeat(1000);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("target", "t").symlink("rel", "target");
+            l.symlink("dangling", "nowhere").symlink("long", &long);
+            l.symlink("masked", "old");
+        })
+        .upper(|u| {
+            u.symlink("masked", "new").symlink("up", "rel");
+        })
+        .mount();
+    assert_eq!(sys::readlink(o.m("rel")).works(), "target");
+    assert_eq!(sys::readlink(o.m("long")).works(), long.as_str());
+    assert_eq!(sys::readlink(o.m("masked")).works(), "new");
+    assert_text(o.m("up"), "t");
+    sys::stat(o.m("dangling")).fails(Errno::NOENT);
+    assert_eq!(
+        sys::lstat(o.m("long")).works().st_size as usize,
+        long.len(),
+        "st_size of a symlink"
+    );
+}
+
+fn symlink_to_directory_is_not_merged(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("real/a", "a").file("name/b", "b");
+        })
+        .upper(|u| {
+            u.symlink("name", "real");
+        })
+        .mount();
+    assert_names(o.m("name"), &["a"]);
+    assert_names(o.m("real"), &["a"]);
+}
+
+/// A path in a layer resolves in the overlay: the target is looked up there.
+fn symlink_in_layer_stays_in_the_overlay(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.symlink("s", "target").file("target", "lower");
+        })
+        .upper(|u| {
+            u.file("target", "upper");
+        })
+        .mount();
+    assert_text(o.m("s"), "upper");
+}
+
+fn special_files(t: &T) {
+    let dev = rustix::fs::makedev(1, 3);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.fifo("fifo").socket("sock");
+            l.node("null", FileType::CharacterDevice, dev);
+            l.node("blk", FileType::BlockDevice, rustix::fs::makedev(7, 200));
+        })
+        .mount();
+    let kind = |n: &str| sys::kind_of(&sys::lstat(o.m(n)).works());
+    assert_eq!(kind("fifo"), FileType::Fifo);
+    assert_eq!(kind("sock"), FileType::Socket);
+    assert_eq!(kind("null"), FileType::CharacterDevice);
+    assert_eq!(kind("blk"), FileType::BlockDevice);
+    assert_eq!(sys::lstat(o.m("null")).works().st_rdev, dev);
+    assert!(sys::read_file(o.m("null")).works().is_empty());
+    let fd = sys::open(o.m("null"), sys::OFlags::WRONLY).works();
+    sys::write(&fd, "nothing").works();
+    assert!(!sys::exists(o.u("null")), "a device was copied up by open");
+}
+
+fn long_and_strange_names(t: &T) {
+    let long = "n".repeat(255);
+    let names: Vec<Vec<u8>> = vec![
+        long.into_bytes(),
+        b"\xff\xfe not utf8 \x80".to_vec(),
+        b"new\nline\ttab".to_vec(),
+        b" lead and trail ".to_vec(),
+        b"...".to_vec(),
+        b"#work".to_vec(),
+        b"a:b,c\\d=e".to_vec(),
+        "\u{65e5}\u{672c}\u{8a9e}".as_bytes().to_vec(),
+    ];
+    let o = t
+        .stack()
+        .lower(|l| {
+            for n in &names {
+                l.file(raw_name(n), n);
+            }
+        })
+        .mount();
+    for n in &names {
+        let name = raw_name(n);
+        assert_eq!(&sys::read_file(o.m(name)).works(), n);
+        sys::append_file(o.m(name), "+").works();
+        assert_eq!(sys::read_file(o.u(name)).works().len(), n.len() + 1);
+        sys::unlink(o.m(name)).works();
+        crate::tree::assert_whiteout(o.u(name));
+    }
+    assert_names(o.m("/"), &[]);
+}
+
+fn name_too_long(t: &T) {
+    let o = t.stack().lower(|_| {}).mount();
+    let name = "n".repeat(256);
+    sys::stat(o.m(&name)).fails(Errno::NAMETOOLONG);
+    sys::write_file(o.m(&name), "x").fails(Errno::NAMETOOLONG);
+    sys::mkdir(o.m(&name), 0o755).fails(Errno::NAMETOOLONG);
+}
+
+fn deep_chain(t: &T) {
+    let depth = t.scaled(120, 40);
+    let path = vec!["d"; depth].join("/");
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file(format!("{path}/one"), "1");
+        })
+        .lower(|l| {
+            l.file(format!("{path}/two"), "2");
+        })
+        .mount();
+    assert_names(o.m(&path), &["one", "two"]);
+    sys::append_file(o.m(format!("{path}/two")), "+").works();
+    assert_text(o.u(format!("{path}/two")), "2+");
+    assert_names(o.m(&path), &["one", "two"]);
+}
+
+fn many_layers_with_holes(t: &T) {
+    let mut stack = t.stack();
+    for i in 0..40 {
+        stack = stack.lower(|l| {
+            l.file(format!("own{i:02}"), i.to_string());
+            if i % 3 == 0 {
+                l.file(format!("d/f{i:02}"), i.to_string());
+            }
+            if i % 7 == 0 {
+                l.file("shared", i.to_string());
+            }
+        });
+    }
+    let o = stack.mount();
+    assert_text(o.m("shared"), "0");
+    assert_eq!(sys::names(o.m("/")).works().len(), 42);
+    assert_eq!(sys::names(o.m("d")).works().len(), 14);
+    for i in 0..40 {
+        assert_text(o.m(format!("own{i:02}")), &i.to_string());
+    }
+}
+
+fn dot_dot(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("a/b/c/f", "f").file("a/g", "g");
+        })
+        .mount();
+    assert_text(o.m("a/b/c/../../g"), "g");
+    let up = sys::stat(o.m("a/b/..")).works();
+    assert_eq!(up.st_ino, sys::stat(o.m("a")).works().st_ino);
+    let above_root = sys::stat(o.m("..")).works();
+    let parent = sys::stat(o.m("/").parent().expect("parent")).works();
+    assert_eq!(above_root.st_ino, parent.st_ino);
+}
+
+fn attributes_come_from_the_topmost(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d").mode("d", 0o750).owner("d", 11, 12);
+            l.times("d", (1000, 1), (2000, 2));
+        })
+        .lower(|l| {
+            l.dir("d").mode("d", 0o711).owner("d", 21, 22);
+        })
+        .mount();
+    let st = sys::stat(o.m("d")).works();
+    assert_eq!(sys::mode_of(&st), 0o750);
+    assert_eq!((st.st_uid, st.st_gid), (11, 12));
+    assert_eq!((st.st_mtime, st.st_mtime_nsec), (2000, 2));
+}
+
+fn negative_then_created(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d");
+        })
+        .mount();
+    for _ in 0..3 {
+        sys::stat(o.m("d/f")).fails(Errno::NOENT);
+    }
+    sys::write_file(o.m("d/f"), "now").works();
+    assert_text(o.m("d/f"), "now");
+    sys::unlink(o.m("d/f")).works();
+    sys::stat(o.m("d/f")).fails(Errno::NOENT);
+    assert!(!sys::exists(o.u("d/f")), "whiteout without a lower file");
+}
+
+fn lower_xattr_of_merged_directory_hidden(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d").xattr("d", "user.both", "lower");
+            l.xattr("d", "user.lower", "l");
+        })
+        .upper(|u| {
+            u.dir("d").xattr("d", "user.both", "upper");
+        })
+        .mount();
+    assert_eq!(sys::get_xattr(o.m("d"), "user.both").works(), b"upper");
+    sys::get_xattr(o.m("d"), "user.lower").fails(Errno::NODATA);
+    assert_eq!(sys::list_xattr(o.m("d")).works(), ["user.both"]);
+}
+
+fn case_of_names_matters(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("Name", "1").file("name", "2");
+        })
+        .mount();
+    sys::unlink(o.m("Name")).works();
+    assert_text(o.m("name"), "2");
+    assert_names(o.m("/"), &["name"]);
+}
+
+fn repeated_lookup_after_drop_caches(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/a", "a").file("d/b", "b");
+        })
+        .mount();
+    for i in 0..5 {
+        sys::unlink(o.m("d/b")).works();
+        drop_caches();
+        sys::stat(o.m("d/b")).fails(Errno::NOENT);
+        sys::write_file(o.m("d/b"), i.to_string()).works();
+        drop_caches();
+        assert_text(o.m("d/b"), &i.to_string());
+        assert_names(o.m("d"), &["a", "b"]);
+    }
+}
+
+fn drop_caches() {
+    std::fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests, a file for each concern.
+
+use crate::runner::Test;
+
+/// A test function of the module in which this stands.
+macro_rules! test {
+    ($name:ident) => {
+        crate::runner::Test::new(module_path!(), stringify!($name), $name)
+    };
+}
+
+mod copyup;
+mod lookup;
+mod names;
+
+pub fn all() -> Vec<Test> {
+    [lookup::tests(), copyup::tests(), names::tests()].concat()
+}

@@ -1,0 +1,767 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls with errors which say what was done to which file.
+//!
+//! A test writes `mkdir(p, 0o755).works()` when the call must work and
+//! `mkdir(p, 0o755).fails(Errno::EXIST)` when it must not; both report the
+//! call, the path and the place in the test.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+pub use rustix::fs::{
+    Access, AtFlags, FallocateFlags, FileType, IFlags, Mode, OFlags, RenameFlags, Stat, Timespec,
+    Timestamps, XattrFlags,
+};
+pub use rustix::io::Errno;
+
+use rustix::fs as rfs;
+use rustix::fs::CWD;
+
+/// A failed system call.
+#[derive(Clone)]
+pub struct Fail {
+    what: String,
+    pub errno: Errno,
+}
+
+impl fmt::Debug for Fail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, errno_name(self.errno))
+    }
+}
+
+pub type Res<T> = Result<T, Fail>;
+
+/// The symbolic name of an errno, for messages.
+pub fn errno_name(e: Errno) -> String {
+    let debug = format!("{e:?}");
+    let text = std::io::Error::from_raw_os_error(e.raw_os_error()).to_string();
+    if debug.chars().all(|c| c.is_ascii_uppercase()) {
+        format!("E{debug} ({text})")
+    } else {
+        text
+    }
+}
+
+/// What a test expects of a call.
+pub trait Expect<T> {
+    /// The call must have worked.
+    fn works(self) -> T;
+    /// The call must have failed with this error.
+    fn fails(self, errno: Errno);
+    /// The call must have failed with one of these errors.
+    fn fails_any(self, errnos: &[Errno]);
+}
+
+impl<T> Expect<T> for Res<T> {
+    #[track_caller]
+    fn works(self) -> T {
+        match self {
+            Ok(v) => v,
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn fails(self, errno: Errno) {
+        self.fails_any(&[errno]);
+    }
+
+    #[track_caller]
+    fn fails_any(self, errnos: &[Errno]) {
+        let names: Vec<String> = errnos.iter().map(|e| errno_name(*e)).collect();
+        match self {
+            Ok(_) => panic!("call worked, expected {}", names.join(" or ")),
+            Err(e) if errnos.contains(&e.errno) => {}
+            Err(e) => panic!("{e:?}, expected {}", names.join(" or ")),
+        }
+    }
+}
+
+fn wrap<T>(r: rustix::io::Result<T>, what: impl FnOnce() -> String) -> Res<T> {
+    r.map_err(|errno| Fail {
+        what: what(),
+        errno,
+    })
+}
+
+fn wrap_raw(r: i64, what: impl FnOnce() -> String) -> Res<i64> {
+    if r >= 0 {
+        return Ok(r);
+    }
+    let errno = std::io::Error::last_os_error()
+        .raw_os_error()
+        .map_or(Errno::IO, Errno::from_raw_os_error);
+    Err(Fail {
+        what: what(),
+        errno,
+    })
+}
+
+macro_rules! path_call {
+    ($(#[$doc:meta])* $name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty = |$p:ident| $call:expr) => {
+        $(#[$doc])*
+        pub fn $name(path: impl AsRef<Path> $(, $arg: $ty)*) -> Res<$ret> {
+            let $p = path.as_ref();
+            wrap($call, || {
+                let what = format!("{} {:?}", stringify!($name), $p);
+                $( let what = format!("{what} {:?}", $arg); )*
+                what
+            })
+        }
+    };
+}
+
+path_call!(mkdir(mode: u32) -> () = |p| rfs::mkdir(p, Mode::from_raw_mode(mode)));
+path_call!(rmdir() -> () = |p| rfs::rmdir(p));
+path_call!(unlink() -> () = |p| rfs::unlink(p));
+path_call!(stat() -> Stat = |p| rfs::stat(p));
+path_call!(lstat() -> Stat = |p| rfs::lstat(p));
+path_call!(chmod(mode: u32) -> () = |p| rfs::chmod(p, Mode::from_raw_mode(mode)));
+path_call!(access(mode: Access) -> () = |p| rfs::access(p, mode));
+path_call!(eaccess(mode: Access) -> () = |p| rfs::accessat(CWD, p, mode, AtFlags::EACCESS));
+path_call!(statfs() -> rfs::StatFs = |p| rfs::statfs(p));
+path_call!(open_mode(flags: OFlags, mode: u32) -> OwnedFd = |p| rfs::open(p, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)));
+path_call!(mknod(kind: FileType, mode: u32, dev: u64) -> () = |p| rfs::mknodat(CWD, p, kind, Mode::from_raw_mode(mode), dev));
+path_call!(
+    /// chown(2), not following a last symbolic link.
+    lchown(uid: u32, gid: u32) -> () = |p| rfs::chownat(CWD, p, Some(rfs::Uid::from_raw(uid)), Some(rfs::Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
+);
+path_call!(
+    /// utimensat(2), not following a last symbolic link.
+    utimens(times: &Timestamps) -> () = |p| rfs::utimensat(CWD, p, times, AtFlags::SYMLINK_NOFOLLOW)
+);
+path_call!(set_xattr_flags(name: &str, value: &[u8], flags: XattrFlags) -> () = |p| rfs::lsetxattr(p, name, value, flags));
+path_call!(remove_xattr(name: &str) -> () = |p| rfs::lremovexattr(p, name));
+
+pub fn set_xattr(path: impl AsRef<Path>, name: &str, value: impl AsRef<[u8]>) -> Res<()> {
+    set_xattr_flags(path, name, value.as_ref(), XattrFlags::empty())
+}
+
+pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Res<OwnedFd> {
+    open_mode(path, flags, 0o644)
+}
+
+pub fn get_xattr(path: impl AsRef<Path>, name: &str) -> Res<Vec<u8>> {
+    let path = path.as_ref();
+    let mut buf = vec![0; 65536];
+    let n = wrap(rfs::lgetxattr(path, name, &mut buf[..]), || {
+        format!("getxattr {path:?} {name}")
+    })?;
+    buf.truncate(n);
+    Ok(buf)
+}
+
+/// The value of an xattr, or None where there is none.
+pub fn xattr_opt(path: impl AsRef<Path>, name: &str) -> Option<Vec<u8>> {
+    match get_xattr(path, name) {
+        Ok(v) => Some(v),
+        Err(e) if e.errno == Errno::NODATA || e.errno == Errno::OPNOTSUPP => None,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+/// The names of the xattrs, sorted.
+pub fn list_xattr(path: impl AsRef<Path>) -> Res<Vec<String>> {
+    let path = path.as_ref();
+    let mut buf = vec![0u8; 65536];
+    let n = wrap(rfs::llistxattr(path, &mut buf[..]), || {
+        format!("listxattr {path:?}")
+    })?;
+    let mut names: Vec<String> = buf[..n]
+        .split(|b| *b == 0)
+        .filter(|s| !s.is_empty())
+        .map(|s| String::from_utf8_lossy(s).into_owned())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+pub fn readlink(path: impl AsRef<Path>) -> Res<OsString> {
+    let path = path.as_ref();
+    wrap(rfs::readlink(path, Vec::new()), || {
+        format!("readlink {path:?}")
+    })
+    .map(|c| OsString::from_vec(c.into_bytes()))
+}
+
+pub fn symlink(target: impl AsRef<Path>, path: impl AsRef<Path>) -> Res<()> {
+    let (target, path) = (target.as_ref(), path.as_ref());
+    wrap(rfs::symlink(target, path), || {
+        format!("symlink {target:?} {path:?}")
+    })
+}
+
+pub fn link(old: impl AsRef<Path>, new: impl AsRef<Path>) -> Res<()> {
+    let (old, new) = (old.as_ref(), new.as_ref());
+    wrap(rfs::link(old, new), || format!("link {old:?} {new:?}"))
+}
+
+pub fn rename(old: impl AsRef<Path>, new: impl AsRef<Path>) -> Res<()> {
+    rename_with(old, new, RenameFlags::empty())
+}
+
+pub fn rename_with(old: impl AsRef<Path>, new: impl AsRef<Path>, flags: RenameFlags) -> Res<()> {
+    let (old, new) = (old.as_ref(), new.as_ref());
+    wrap(rfs::renameat_with(CWD, old, CWD, new, flags), || {
+        format!("rename {old:?} {new:?} {flags:?}")
+    })
+}
+
+pub fn truncate(path: impl AsRef<Path>, size: u64) -> Res<()> {
+    let path = path.as_ref();
+    let c = cpath(path);
+    // SAFETY: `c` is a NUL-terminated string which outlives the call.
+    let r = unsafe { libc::truncate(c.as_ptr(), size as i64) };
+    wrap_raw(r.into(), || format!("truncate {path:?} {size}")).map(drop)
+}
+
+/// Gives the nameless file `fd` a name, as O_TMPFILE documents it.
+pub fn link_fd(fd: &OwnedFd, new: impl AsRef<Path>) -> Res<()> {
+    let new = new.as_ref();
+    let old = fd_path(fd);
+    wrap(
+        rfs::linkat(CWD, &old, CWD, new, AtFlags::SYMLINK_FOLLOW),
+        || format!("link {old:?} {new:?}"),
+    )
+}
+
+pub fn fd_path(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+pub fn cpath(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("path without NUL")
+}
+
+macro_rules! fd_call {
+    ($name:ident ( $($arg:ident : $ty:ty),* ) -> $ret:ty = |$fd:ident| $call:expr) => {
+        pub fn $name($fd: &OwnedFd $(, $arg: $ty)*) -> Res<$ret> {
+            wrap($call, || {
+                let name = std::fs::read_link(fd_path($fd)).unwrap_or_default();
+                let what = format!("{} {:?}", stringify!($name), name);
+                $( let what = format!("{what} {:?}", $arg); )*
+                what
+            })
+        }
+    };
+}
+
+fd_call!(fstat() -> Stat = |fd| rfs::fstat(fd));
+fd_call!(fchmod(mode: u32) -> () = |fd| rfs::fchmod(fd, Mode::from_raw_mode(mode)));
+fd_call!(ftruncate(size: u64) -> () = |fd| rfs::ftruncate(fd, size));
+fd_call!(fsync() -> () = |fd| rfs::fsync(fd));
+fd_call!(fdatasync() -> () = |fd| rfs::fdatasync(fd));
+fd_call!(syncfs() -> () = |fd| rfs::syncfs(fd));
+fd_call!(fallocate(mode: FallocateFlags, off: u64, len: u64) -> () = |fd| rfs::fallocate(fd, mode, off, len));
+fd_call!(seek(pos: rfs::SeekFrom) -> u64 = |fd| rfs::seek(fd, pos));
+fd_call!(get_flags() -> IFlags = |fd| rfs::ioctl_getflags(fd));
+fd_call!(set_flags(flags: IFlags) -> () = |fd| rfs::ioctl_setflags(fd, flags));
+fd_call!(flock(op: rfs::FlockOperation) -> () = |fd| rfs::flock(fd, op));
+fd_call!(posix_lock(op: rfs::FlockOperation) -> () = |fd| rfs::fcntl_lock(fd, op));
+
+pub fn pread(fd: &OwnedFd, len: usize, off: u64) -> Res<Vec<u8>> {
+    let mut buf = vec![0; len];
+    let mut done = 0;
+    while done < len {
+        let n = wrap(
+            rustix::io::pread(fd, &mut buf[done..], off + done as u64),
+            || format!("pread {:?} {len} at {off}", fd_path(fd)),
+        )?;
+        if n == 0 {
+            break;
+        }
+        done += n;
+    }
+    buf.truncate(done);
+    Ok(buf)
+}
+
+pub fn pwrite(fd: &OwnedFd, data: impl AsRef<[u8]>, off: u64) -> Res<()> {
+    let data = data.as_ref();
+    let mut done = 0;
+    while done < data.len() {
+        done += wrap(
+            rustix::io::pwrite(fd, &data[done..], off + done as u64),
+            || format!("pwrite {} bytes at {off}", data.len()),
+        )?;
+    }
+    Ok(())
+}
+
+pub fn write(fd: &OwnedFd, data: impl AsRef<[u8]>) -> Res<()> {
+    let mut data = data.as_ref();
+    while !data.is_empty() {
+        let n = wrap(rustix::io::write(fd, data), || {
+            format!("write {} bytes", data.len())
+        })?;
+        data = &data[n..];
+    }
+    Ok(())
+}
+
+/// Reads from the position of `fd` to the end of the file.
+pub fn read_rest(fd: &OwnedFd) -> Res<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut buf = vec![0; 65536];
+    loop {
+        let n = wrap(rustix::io::read(fd, &mut buf[..]), || {
+            format!("read {:?}", fd_path(fd))
+        })?;
+        if n == 0 {
+            return Ok(all);
+        }
+        all.extend_from_slice(&buf[..n]);
+    }
+}
+
+pub fn read_file(path: impl AsRef<Path>) -> Res<Vec<u8>> {
+    read_rest(&open(path, OFlags::RDONLY)?)
+}
+
+/// Reads a file which holds text.
+pub fn text(path: impl AsRef<Path>) -> Res<String> {
+    Ok(String::from_utf8_lossy(&read_file(path)?).into_owned())
+}
+
+/// open(O_WRONLY|O_CREAT|O_TRUNC) and write.
+pub fn write_file(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Res<()> {
+    let fd = open_mode(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o644)?;
+    write(&fd, data)
+}
+
+pub fn append_file(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Res<()> {
+    write(&open(path, OFlags::WRONLY | OFlags::APPEND)?, data)
+}
+
+pub fn exists(path: impl AsRef<Path>) -> bool {
+    match lstat(path) {
+        Ok(_) => true,
+        Err(e) if e.errno == Errno::NOENT => false,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
+/// One entry as getdents64(2) gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirent {
+    pub name: OsString,
+    pub ino: u64,
+    pub kind: FileType,
+    pub next: u64,
+}
+
+/// Reads directory entries from the position of `fd` on, at most `max`.
+///
+/// Fewer bytes are asked for than a C library would, so that a directory is
+/// read in several calls.
+pub fn read_dirents(fd: &OwnedFd, max: usize, buffer: usize) -> Res<Vec<Dirent>> {
+    let mut out: Vec<Dirent> = Vec::new();
+    let mut space = Vec::with_capacity(buffer);
+    let mut dir = rfs::RawDir::new(fd, space.spare_capacity_mut());
+    while let Some(entry) = dir.next() {
+        let e = wrap(entry, || format!("getdents64 {:?}", fd_path(fd)))?;
+        out.push(Dirent {
+            name: OsStr::from_bytes(e.file_name().to_bytes()).to_os_string(),
+            ino: e.ino(),
+            kind: e.file_type(),
+            next: e.next_entry_cookie(),
+        });
+        if out.len() == max {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+/// All entries of a directory, `.` and `..` included, in its own order.
+pub fn dirents(path: impl AsRef<Path>) -> Res<Vec<Dirent>> {
+    let fd = open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+    read_dirents(&fd, usize::MAX, 4096)
+}
+
+/// The names in a directory, sorted, without `.` and `..`.
+pub fn names(path: impl AsRef<Path>) -> Res<Vec<String>> {
+    let mut names: Vec<String> = dirents(path)?
+        .into_iter()
+        .filter(|e| e.name != "." && e.name != "..")
+        .map(|e| e.name.to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+pub fn copy_file_range(
+    from: &OwnedFd,
+    mut from_off: u64,
+    to: &OwnedFd,
+    mut to_off: u64,
+    len: usize,
+) -> Res<usize> {
+    let mut done = 0;
+    while done < len {
+        let n = wrap(
+            rfs::copy_file_range(from, Some(&mut from_off), to, Some(&mut to_off), len - done),
+            || format!("copy_file_range {len}"),
+        )?;
+        if n == 0 {
+            break;
+        }
+        done += n;
+    }
+    Ok(done)
+}
+
+pub fn clone_file(from: &OwnedFd, to: &OwnedFd) -> Res<()> {
+    wrap(rfs::ioctl_ficlone(to, from), || "FICLONE".into())
+}
+
+pub fn set_times(path: impl AsRef<Path>, atime: (i64, i64), mtime: (i64, i64)) -> Res<()> {
+    utimens(path, &times(atime, mtime))
+}
+
+pub fn times(atime: (i64, i64), mtime: (i64, i64)) -> Timestamps {
+    let ts = |(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec };
+    Timestamps {
+        last_access: ts(atime),
+        last_modification: ts(mtime),
+    }
+}
+
+pub fn mode_of(st: &Stat) -> u32 {
+    st.st_mode & 0o7777
+}
+
+pub fn kind_of(st: &Stat) -> FileType {
+    FileType::from_raw_mode(st.st_mode)
+}
+
+pub fn umask(mask: u32) -> u32 {
+    rustix::process::umask(Mode::from_raw_mode(mask)).as_raw_mode()
+}
+
+fn flock_arg(kind: i32, start: i64, len: i64) -> libc::flock {
+    // SAFETY: `flock` is plain integers, for which zero is a value.
+    let mut arg: libc::flock = unsafe { std::mem::zeroed() };
+    arg.l_type = kind as i16;
+    arg.l_whence = libc::SEEK_SET as i16;
+    arg.l_start = start;
+    arg.l_len = len;
+    arg
+}
+
+/// F_OFD_SETLK: a lock owned by the open file.
+pub fn ofd_lock(fd: &OwnedFd, kind: i32, start: i64, len: i64) -> Res<()> {
+    let arg = flock_arg(kind, start, len);
+    // SAFETY: `arg` is a valid flock for the time of the call.
+    let r = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &arg) };
+    wrap_raw(r.into(), || format!("F_OFD_SETLK {kind}")).map(drop)
+}
+
+/// F_SETLK on a range: a lock owned by the process.
+pub fn posix_lock_range(fd: &OwnedFd, kind: i32, start: i64, len: i64) -> Res<()> {
+    let arg = flock_arg(kind, start, len);
+    // SAFETY: `arg` is a valid flock for the time of the call.
+    let r = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &arg) };
+    wrap_raw(r.into(), || format!("F_SETLK {kind}")).map(drop)
+}
+
+pub fn set_lease(fd: &OwnedFd, kind: i32) -> Res<()> {
+    // SAFETY: F_SETLEASE takes an integer.
+    let r = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind) };
+    wrap_raw(r.into(), || format!("F_SETLEASE {kind}")).map(drop)
+}
+
+pub fn get_lease(fd: &OwnedFd) -> Res<i32> {
+    // SAFETY: F_GETLEASE takes no argument.
+    let r = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETLEASE) };
+    wrap_raw(r.into(), || "F_GETLEASE".into()).map(|v| v as i32)
+}
+
+pub fn readahead(fd: &OwnedFd, off: i64, len: usize) -> Res<()> {
+    // SAFETY: readahead takes integers.
+    let r = unsafe { libc::readahead(fd.as_raw_fd(), off, len) };
+    wrap_raw(r as i64, || "readahead".into()).map(drop)
+}
+
+pub fn fadvise(fd: &OwnedFd, advice: rfs::Advice) -> Res<()> {
+    wrap(rfs::fadvise(fd, 0, None, advice), || {
+        format!("fadvise {advice:?}")
+    })
+}
+
+/// The file system user id: what a mounter uses for its layers.
+pub fn set_fsuid(uid: u32) {
+    // SAFETY: setfsuid takes an integer and cannot fail visibly.
+    unsafe { libc::setfsuid(uid) };
+}
+
+/// Becomes another, unprivileged user for good.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) {
+    let groups: Vec<rfs::Gid> = groups.iter().map(|g| rfs::Gid::from_raw(*g)).collect();
+    let (u, g) = (rfs::Uid::from_raw(uid), rfs::Gid::from_raw(gid));
+    rustix::thread::set_thread_groups(&groups).expect("setgroups");
+    rustix::thread::set_thread_res_gid(g, g, g).expect("setresgid");
+    rustix::thread::set_thread_res_uid(u, u, u).expect("setresuid");
+}
+
+/// A memory mapping of a file.
+pub struct Map {
+    ptr: *mut u8,
+    len: usize,
+}
+
+impl Map {
+    pub fn new(fd: &OwnedFd, len: usize, write: bool, shared: bool) -> Res<Map> {
+        use rustix::mm::{mmap, MapFlags, ProtFlags};
+        let mut prot = ProtFlags::READ;
+        if write {
+            prot |= ProtFlags::WRITE;
+        }
+        let flags = if shared {
+            MapFlags::SHARED
+        } else {
+            MapFlags::PRIVATE
+        };
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let ptr = unsafe { mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) };
+        let ptr = wrap(ptr, || format!("mmap {len} write={write} shared={shared}"))?;
+        Ok(Map {
+            ptr: ptr.cast(),
+            len,
+        })
+    }
+
+    pub fn get(&self, off: usize, len: usize) -> Vec<u8> {
+        assert!(off + len <= self.len);
+        (0..len)
+            // SAFETY: inside the mapping; volatile, since others write there.
+            .map(|i| unsafe { self.ptr.add(off + i).read_volatile() })
+            .collect()
+    }
+
+    pub fn put(&self, off: usize, data: &[u8]) {
+        assert!(off + data.len() <= self.len);
+        for (i, b) in data.iter().enumerate() {
+            // SAFETY: inside the mapping; the tests write only to writable ones.
+            unsafe { self.ptr.add(off + i).write_volatile(*b) };
+        }
+    }
+
+    pub fn sync(&self) -> Res<()> {
+        // SAFETY: the whole of a mapping which lives.
+        let r =
+            unsafe { rustix::mm::msync(self.ptr.cast(), self.len, rustix::mm::MsyncFlags::SYNC) };
+        wrap(r, || "msync".into())
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the whole of a mapping of which no reference is left.
+        let _ = unsafe { rustix::mm::munmap(self.ptr.cast(), self.len) };
+    }
+}
+
+/// A direct write or read needs an aligned buffer.
+pub struct Aligned {
+    space: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    pub fn new(len: usize, fill: u8) -> Aligned {
+        let space = vec![fill; len + 4096];
+        let start = space.as_ptr().align_offset(4096);
+        Aligned { space, start, len }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.space[self.start..self.start + self.len]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.space[self.start..self.start + self.len]
+    }
+}
+
+pub fn direct_read(fd: &OwnedFd, len: usize, off: u64) -> Res<Vec<u8>> {
+    let mut buf = Aligned::new(len, 0);
+    let n = wrap(rustix::io::pread(fd, &mut buf[..], off), || {
+        format!("O_DIRECT pread {len} at {off}")
+    })?;
+    Ok(buf[..n].to_vec())
+}
+
+pub fn direct_write(fd: &OwnedFd, fill: u8, len: usize, off: u64) -> Res<()> {
+    let buf = Aligned::new(len, fill);
+    let n = wrap(rustix::io::pwrite(fd, &buf[..], off), || {
+        format!("O_DIRECT pwrite {len} at {off}")
+    })?;
+    assert_eq!(n, len, "short O_DIRECT write");
+    Ok(())
+}
+
+/// File system context: fsopen(2) and what follows it.
+pub struct FsContext {
+    pub fd: OwnedFd,
+}
+
+impl FsContext {
+    pub fn open(fstype: &str) -> Res<FsContext> {
+        use rustix::mount::{fsopen, FsOpenFlags};
+        let fd = wrap(fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC), || {
+            format!("fsopen {fstype}")
+        })?;
+        Ok(FsContext { fd })
+    }
+
+    pub fn string(&self, key: &str, value: impl AsRef<OsStr>) -> Res<()> {
+        let value = value.as_ref();
+        wrap(
+            rustix::mount::fsconfig_set_string(&self.fd, key, value),
+            || format!("fsconfig {key}={value:?}"),
+        )
+    }
+
+    pub fn flag(&self, key: &str) -> Res<()> {
+        wrap(rustix::mount::fsconfig_set_flag(&self.fd, key), || {
+            format!("fsconfig {key}")
+        })
+    }
+
+    pub fn fd(&self, key: &str, fd: &OwnedFd) -> Res<()> {
+        wrap(rustix::mount::fsconfig_set_fd(&self.fd, key, fd), || {
+            format!("fsconfig {key}=<fd>")
+        })
+    }
+
+    pub fn create(&self) -> Res<()> {
+        wrap(rustix::mount::fsconfig_create(&self.fd), || {
+            format!("fsconfig create; log: {}", self.log().join("; "))
+        })
+    }
+
+    /// Makes the mount and attaches it.
+    pub fn attach(&self, at: &Path, readonly: bool) -> Res<()> {
+        use rustix::mount::{fsmount, move_mount, FsMountFlags, MountAttrFlags, MoveMountFlags};
+        let mut attr = MountAttrFlags::empty();
+        if readonly {
+            attr |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        }
+        let mnt = wrap(
+            fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attr),
+            || format!("fsmount; log: {}", self.log().join("; ")),
+        )?;
+        wrap(
+            move_mount(&mnt, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
+            || format!("move_mount to {at:?}"),
+        )
+    }
+
+    /// The messages the file system left for the caller.
+    pub fn log(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut buf = vec![0; 8192];
+        while let Ok(n) = rustix::io::read(&self.fd, &mut buf[..]) {
+            out.push(String::from_utf8_lossy(&buf[..n]).trim().to_string());
+        }
+        out
+    }
+}
+
+/// mount(2) with an option string.
+pub fn mount(
+    source: &str,
+    at: &Path,
+    fstype: &str,
+    flags: rustix::mount::MountFlags,
+    data: &[u8],
+) -> Res<()> {
+    let data = CString::new(data).expect("options without NUL");
+    wrap(
+        rustix::mount::mount(source, at, fstype, flags, data.as_c_str()),
+        || format!("mount -t {fstype} {at:?} -o {data:?}"),
+    )
+}
+
+pub fn bind_mount(from: &Path, at: &Path) -> Res<()> {
+    wrap(rustix::mount::mount_bind(from, at), || {
+        format!("bind mount {from:?} {at:?}")
+    })
+}
+
+pub fn remount(at: &Path, flags: rustix::mount::MountFlags, data: &str) -> Res<()> {
+    wrap(rustix::mount::mount_remount(at, flags, data), || {
+        format!("remount {at:?} {data}")
+    })
+}
+
+pub fn umount(at: &Path) -> Res<()> {
+    wrap(
+        rustix::mount::unmount(at, rustix::mount::UnmountFlags::empty()),
+        || format!("umount {at:?}"),
+    )
+}
+
+pub fn umount_detach(at: &Path) {
+    let _ = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH);
+}
+
+/// A directory on which a test mounts things of its own.
+pub fn private_mounts() {
+    use rustix::mount::{mount_change, MountPropagationFlags};
+    use rustix::thread::{unshare_unsafe, UnshareFlags};
+    // SAFETY: a mount namespace has nothing to do with memory or descriptors.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
+        .expect("unshare of the mount namespace: run as root");
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .expect("make / private");
+}
+
+/// Runs a program, which must work; gives what it printed.
+#[track_caller]
+pub fn run(program: &str, args: &[&OsStr]) -> String {
+    let out = std::process::Command::new(program)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    let all = format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert!(
+        out.status.success(),
+        "{program} {args:?}: {}\n{}",
+        out.status,
+        all.trim_end()
+    );
+    all
+}
+
+/// Whether a program is on the PATH or in the usual sbin directories.
+pub fn have(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|d| d.join(program).exists())
+}
+
+/// What `fd` refers to, borrowed for calls which want that.
+pub fn borrow(fd: &OwnedFd) -> BorrowedFd<'_> {
+    use std::os::fd::AsFd;
+    fd.as_fd()
+}
