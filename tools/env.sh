@@ -66,10 +66,13 @@ task() {
 	shift 2
 	mkdir -p "$(dirname "$log")"
 	say "$title"
+	# in a process group of its own, to end all of it with one signal
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
 	# shellcheck disable=SC2064 # the value of now is meant
-	trap "kill $pid 2>/dev/null; wait $pid 2>/dev/null; exit 130" INT TERM HUP
+	trap "kill -KILL -- -$pid 2>/dev/null; exit 130" INT TERM HUP
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.5
 		t=$((SECONDS - start))
@@ -247,6 +250,10 @@ ca_bundle() {
 # their own paths, in namespaces that end with CMD: no mount and no process
 # is left behind.
 in_tree() {
+	if [[ ${ROVL_IN_TREE:-} ]]; then
+		"$@"
+		return
+	fi
 	local flags=(--mount --pid --fork --kill-child)
 	((EUID == 0)) || flags+=(--user --map-auto --map-root-user)
 	unshare "${flags[@]}" "$BASH" "$self" __enter "$@"
@@ -341,7 +348,7 @@ cmd_run() {
 	trap "kill -KILL $pid 2>/dev/null" TERM HUP
 	while :; do
 		rc=0
-		wait "$pid" || rc=$?
+		wait "$pid" 2>/dev/null || rc=$?
 		kill -0 "$pid" 2>/dev/null || break
 	done
 	exit "$rc"
