@@ -428,8 +428,10 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     text
 }
 
-pub fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
-    std::io::pipe().expect("pipe")
+/// A pipe: the end to read from and the end to write to.
+pub fn pipe() -> (std::fs::File, std::fs::File) {
+    let (r, w) = rustix::pipe::pipe().expect("pipe");
+    (r.into(), w.into())
 }
 
 /// fork(2). Called only while the process has one thread.

@@ -16,7 +16,7 @@
 //! - `ROVL_MODULE`: path of `rovl.ko`, for the tests which load and unload it.
 //! - `ROVL_VERBOSE`: how long each test took.
 
-#![cfg_attr(not(debug_assertions), deny(warnings))]
+#![warn(warnings)]
 
 mod env;
 mod runner;

@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""All checks of the project: what `make check` runs, inside the build tree.
+
+    tools/check.py [--kernel stock|debug] [--test NAME]... [--list]
+
+Checks of the source run on this machine, the selftests in a virtual machine.
+NAME selects checks whose names begin with it or match it (*, ?); a virtual machine
+is booted only if a test in it is selected. The last line is
+`N passed, N failed, N skipped`, and the exit status is 0 if none failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP / "tools"))
+
+ENV = TOP / "tools" / "env.sh"
+SELFTESTS = TOP / "selftests"
+BUILD = TOP / "build" / "selftests"
+LINES_OF_OUTPUT = 60        # shown of a check that failed
+
+# How much slower the debug kernel is, and with that how much less is done on it.
+DEBUG_DIVISOR = 8
+VM_TIMEOUT = {"stock": 1200, "debug": 2400}
+
+
+class Verdict(enum.Enum):
+    """What came of one check."""
+
+    PASSED = "ok"
+    FAILED = "not ok"
+    SKIPPED = "skipped"
+
+
+@dataclass
+class Results:
+    """All verdicts, by name."""
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def add(self, name: str, verdict: Verdict) -> None:
+        # A name that comes twice may not hide a failure.
+        if self.verdicts.get(name) is not Verdict.FAILED:
+            self.verdicts[name] = verdict
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(1 for v in self.verdicts.values() if v is verdict)
+
+    def summary(self) -> str:
+        return ", ".join(f"{self.count(v)} {v.name.lower()}" for v in Verdict)
+
+
+def selected(name: str, patterns: list[str]) -> bool:
+    """Whether a name begins with or matches one of the patterns."""
+    return not patterns or any(
+        name.startswith(p) or fnmatch.fnmatchcase(name, p) for p in patterns)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+# --- Checks on this machine ---------------------------------------------------------
+
+class CheckError(Exception):
+    """A check failed; the text says how."""
+
+
+class Skipped(Exception):
+    """A check cannot be made; the text says why."""
+
+
+def command(*words: str | Path, cwd: Path = TOP, env: dict[str, str] | None = None) -> str:
+    """Runs a program that must succeed."""
+    done = subprocess.run([str(w) for w in words], cwd=cwd, env={**os.environ, **(env or {})},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        raise CheckError(f"{' '.join(str(w) for w in words)}: "
+                         f"exit status {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def cargo(*words: str) -> str:
+    return command("cargo", *words, cwd=SELFTESTS, env={"CARGO_TARGET_DIR": str(BUILD)})
+
+
+def check_format() -> None:
+    """The module is formatted as the kernel's own Rust code is."""
+    source = command(ENV, "path", "source").strip()
+    command("rustfmt", "--check", "--edition", "2021",
+            "--config-path", f"{source}/.rustfmt.toml", "rust_overlay.rs")
+
+
+def check_lints(kernel: str) -> None:
+    """The module has no warning of the compiler or of clippy."""
+    command(ENV, "build", kernel, "clippy")
+
+
+def check_selftests_format() -> None:
+    cargo("fmt", "--check")
+
+
+def check_selftests_lints() -> None:
+    cargo("clippy", "--release", "--locked", "--all-targets", "--", "-Dwarnings")
+
+
+def check_tools() -> None:
+    """The unit tests of the tools."""
+    for directory in sorted({p.parent for p in (TOP / "tools").rglob("test_*.py")}):
+        command(sys.executable, "-m", "unittest", "discover", "-s", directory, "-t",
+                TOP / "tools" if (directory / "__init__.py").exists() else directory)
+
+
+def check_licenses() -> None:
+    """Every file says under which license it is."""
+    listed = command("git", "-c", f"safe.directory={TOP}", "ls-files").split("\n")
+    allowed_without = re.compile(r"(^|/)(Cargo\.lock|COPYING|LICENSES/.*)$")
+    bare = [name for name in listed
+            if name and (TOP / name).is_file() and not allowed_without.search(name)
+            and "SPDX-License-Identifier" not in (TOP / name).read_text(
+                "utf-8", "replace")[:400]]
+    if bare:
+        raise CheckError("no SPDX-License-Identifier in: " + " ".join(bare))
+
+
+def compile_fail_cases() -> list[Path]:
+    return sorted((SELFTESTS / "compile_fail").glob("*.rs"))
+
+
+def check_compile_fail(case: Path, kernel: str) -> None:
+    """The case is refused by the compiler, for the reason that it names.
+
+    A case begins with `// error: TEXT` lines: each must be in what the compiler
+    says. The build target `compile_fail` compiles the module with the case as one
+    more of its own modules; the same without a case must compile, which the build of
+    the module has shown.
+    """
+    expected = re.findall(r"^// error: (.+)$", case.read_text(encoding="utf-8"), re.MULTILINE)
+    if not expected:
+        raise CheckError("the case does not say which error it expects: // error: TEXT")
+    try:
+        command(ENV, "build", kernel, "compile_fail", case)
+    except CheckError as error:
+        said = str(error)
+        missing = [text for text in expected if text not in said]
+        if missing:
+            raise CheckError("refused, but not for the reason expected: "
+                             f"{missing}\n{said}") from None
+        return
+    raise CheckError("compiles, and must not")
+
+
+def host_checks(kernel: str) -> list[tuple[str, Callable[[], None]]]:
+    checks: list[tuple[str, Callable[[], None]]] = [
+        ("source.rustfmt", check_format),
+        ("source.clippy", lambda: check_lints(kernel)),
+        ("source.licenses", check_licenses),
+        ("selftests.rustfmt", check_selftests_format),
+        ("selftests.clippy", check_selftests_lints),
+        ("tools.unittest", check_tools),
+    ]
+    for case in compile_fail_cases():
+        checks.append((f"compile_fail.{case.stem}",
+                       lambda case=case: check_compile_fail(case, kernel)))
+    return checks
+
+
+def run_host_checks(checks: Iterable[tuple[str, Callable[[], None]]],
+                    results: Results) -> None:
+    for name, check in checks:
+        try:
+            check()
+        except CheckError as error:
+            for line in str(error).rstrip().split("\n")[-LINES_OF_OUTPUT:]:
+                say(f"# {line}")
+            say(f"not ok {name}")
+            results.add(name, Verdict.FAILED)
+        except Skipped as reason:
+            say(f"ok {name} # SKIP {reason}")
+            results.add(name, Verdict.SKIPPED)
+        else:
+            say(f"ok {name}")
+            results.add(name, Verdict.PASSED)
+
+
+# --- The selftests, in a virtual machine ------------------------------------------------
+
+# What the guest runs. The module is loaded by name here, so that a module that does
+# not load is told from a test that fails.
+JOB = r"""#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+cd /tmp || exit 1
+if [ "$ROVL_FSTYPE" = rovl ]; then
+	modprobe rovl || { echo 'check: rovl.ko does not load'; dmesg | tail -n 30; exit 1; }
+	dmesg | grep -o 'rovl: layout: .*' | tail -n 1
+fi
+for module in loop ext4 xfs btrfs erofs squashfs overlay; do
+	modprobe -q "$module"
+done
+mkdir -p /tmp/bin
+[ -e /job/mount.rovl ] && cp /job/mount.rovl /tmp/bin/ && chmod 755 /tmp/bin/mount.rovl
+PATH=/tmp/bin:$PATH
+export PATH
+exec /job/rovl_tests $ROVL_TESTS
+"""
+
+RESULT = re.compile(r"^(ok|not ok) (\d+) ([^ #]+)(?: # (.*))?$")
+LAYOUT = re.compile(r"^rovl: layout: (\d+) checked, (\d+) bad$")
+LAYOUT_NAME = "module.layout"
+KERNEL_LOG_NAME = "kernel.log"
+
+
+def read_ktap(line: str) -> tuple[str, Verdict] | None:
+    """The name and verdict in a KTAP result line."""
+    match = RESULT.match(line)
+    if not match:
+        return None
+    good, _, name, rest = match.groups()
+    if rest and rest.upper().startswith("SKIP"):
+        return name, Verdict.SKIPPED
+    return name, Verdict.PASSED if good == "ok" else Verdict.FAILED
+
+
+class Stream:
+    """Shows the guest's output as it comes, and collects its results."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._rest = b""
+        self.layout: tuple[int, int] | None = None
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(line.decode("utf-8", "replace").rstrip("\r"))
+
+    def close(self) -> None:
+        if self._rest:
+            self.feed(b"\n")
+
+    def _line(self, line: str) -> None:
+        say(line)
+        if result := read_ktap(line):
+            self._results.add(*result)
+        elif match := LAYOUT.match(line):
+            self.layout = int(match[1]), int(match[2])
+
+
+def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
+    """Boots a machine for the given tests; each of them gets a verdict."""
+    from vm import Disk, Machine, run
+
+    module = TOP / "build" / arguments.kernel / "rovl.ko"
+    under_test = arguments.fstype == "rovl"
+    want_layout = under_test and selected(LAYOUT_NAME, arguments.test)
+    if under_test and not module.exists():
+        say(f"# {module} has not been built")
+        for name in names:
+            results.add(name, Verdict.FAILED)
+        return
+    job = BUILD / "job.sh"
+    job.write_text(JOB, encoding="utf-8")
+    files = {"rovl_tests": BUILD / "release" / "rovl_tests"}
+    if (helper := TOP / "tools" / "mount.rovl").exists():
+        files["mount.rovl"] = helper
+    debug = arguments.kernel == "debug"
+    variables = {
+        "ROVL_FSTYPE": arguments.fstype,
+        "ROVL_SCRATCH": "/dev/rovl/scratch",
+        "ROVL_TESTS": " ".join(arguments.test),
+        "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
+        "ROVL_TIMEOUT": "300" if debug else "60",
+        "ROVL_VERBOSE": os.environ.get("ROVL_VERBOSE", ""),
+        "ROVL_MODULE": "/job/rovl.ko" if under_test else "",
+    }
+    stream = Stream(results)
+    result = run(Machine(
+        kernel=arguments.kernel, job=job, module=module if under_test else None, files=files,
+        disks=[Disk("scratch", size=6 << 30)], env=variables,
+        timeout=VM_TIMEOUT[arguments.kernel], output=stream.feed))
+    stream.close()
+    if explanation := result.explain():
+        for line in explanation.split("\n"):
+            say(f"# {line}")
+    missing = [name for name in names if name not in results.verdicts]
+    for name in missing:
+        say(f"not ok {name} # did not run to its end")
+        results.add(name, Verdict.FAILED)
+    if want_layout and stream.layout:
+        checked, bad = stream.layout
+        good = checked > 0 and bad == 0
+        say(f"{'ok' if good else 'not ok'} {LAYOUT_NAME} # {checked} checked, {bad} bad")
+        results.add(LAYOUT_NAME, Verdict.PASSED if good else Verdict.FAILED)
+    elif want_layout:
+        say(f"not ok {LAYOUT_NAME} # the module did not say what it found")
+        results.add(LAYOUT_NAME, Verdict.FAILED)
+    failed = any(v is Verdict.FAILED for v in results.verdicts.values())
+    log_good = not result.splats and (result.ok or failed)
+    say(f"{'ok' if log_good else 'not ok'} {KERNEL_LOG_NAME}"
+        f" # {len(result.splats)} reports of the kernel, job status {result.status}")
+    results.add(KERNEL_LOG_NAME, Verdict.PASSED if log_good else Verdict.FAILED)
+
+
+def build_tests() -> list[str]:
+    """Builds the selftests and gives the names of all of them."""
+    cargo("build", "--release", "--locked")
+    return command(BUILD / "release" / "rovl_tests", "--list").split()
+
+
+# --- The command ---------------------------------------------------------------------
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", choices=("stock", "debug"), default="stock")
+    parser.add_argument("--test", action="append", default=[], metavar="NAME",
+                        help="only checks of this name; several may be given, or one "
+                             "argument with spaces or commas")
+    parser.add_argument("--fstype", default=os.environ.get("ROVL_FSTYPE") or "rovl",
+                        help="what the selftests mount (%(default)s); overlay proves the "
+                             "tests on the kernel's own")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    arguments = parser.parse_args()
+    arguments.test = [n for text in arguments.test for n in re.split(r"[ ,]+", text) if n]
+    return arguments
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    if not shutil.which("cargo") or not os.environ.get("ROVL_IN_TREE"):
+        os.execv(ENV, [str(ENV), "run", "--", "python3", str(TOP / "tools" / "check.py"), *sys.argv[1:]])
+    BUILD.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    results = Results()
+    checks = [c for c in host_checks(arguments.kernel) if selected(c[0], arguments.test)]
+    try:
+        tests = [n for n in build_tests() if selected(n, arguments.test)]
+    except CheckError as error:
+        say("\n".join(f"# {line}" for line in str(error).split("\n")[-LINES_OF_OUTPUT:]))
+        say("not ok selftests.build")
+        results.add("selftests.build", Verdict.FAILED)
+        tests = []
+    if arguments.list:
+        say("\n".join([c[0] for c in checks] + tests))
+        return 0
+    run_host_checks(checks, results)
+    if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
+        run_in_vm(arguments, tests, results)
+    if not results.verdicts:
+        say(f"no check is called {' or '.join(arguments.test)}")
+        results.add("selection", Verdict.FAILED)
+    failed = [n for n, v in results.verdicts.items() if v is Verdict.FAILED]
+    say("")
+    for name in failed[:LINES_OF_OUTPUT]:
+        say(f"failed: {name}")
+    say(f"# {time.monotonic() - start:.0f} s")
+    say(results.summary())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
