@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""`make run`: a Debian system whose root is a writable rovl mount.
+
+On a terminal it is a shell in that system.  Without one it is a session that installs
+packages, edits, deletes, compiles and renames, and the checks that the outcome is the
+one that a plain file system gives; the exit status is the result.
+
+From the environment: FRESH=1 forgets what earlier shells wrote; ROVL_FSTYPE is the
+file system to use instead of rovl (overlay: the kernel's own); ACCEL=kvm|tcg.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import compare  # noqa: E402
+import config_layer  # noqa: E402
+from vm import Disk, ImageError, Machine, Result, cache, image, run  # noqa: E402
+
+_UPPER_SIZE = 8 << 30       # sparse
+_PLAIN_SIZE = 2 << 30
+_SHOWN = 40                 # differences
+
+
+class Failed(Exception):
+    """The session did not do what it should; the text says what."""
+
+
+# --- What the machines are made of ---------------------------------------------------
+
+def file_system_type() -> str:
+    """What the root is mounted as."""
+    return os.environ.get("ROVL_FSTYPE") or "rovl"
+
+
+def module() -> Path | None:
+    """The module, if the file system needs it."""
+    if file_system_type() != "rovl":
+        return None
+    path = Path(os.environ.get("ROVL_MODULE") or TOP / "build/stock/rovl.ko")
+    if not path.is_file():
+        raise ImageError(f"{path} is missing: run make first")
+    return path
+
+
+def made_of(*sources: Path) -> str:
+    """Changes when one of the files does."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def config_image() -> Path:
+    """The configuration layer."""
+    key = made_of(HERE / "config_layer.py")
+    return cache.build_once(cache.root() / "run" / f"config-{key}",
+                            lambda where: config_layer.build(where / "config.erofs")
+                            ) / "config.erofs"
+
+
+def manifest_program() -> Path:
+    """The program that writes trees down."""
+    source = HERE / "manifest.rs"
+
+    def build(where: Path) -> None:
+        subprocess.run(["rustc", "--edition", "2021", "-O", "-C", "panic=abort",
+                        "-C", "strip=symbols", "-o", where / "manifest", source], check=True)
+
+    return cache.build_once(cache.root() / "run" / f"manifest-{made_of(source)}",
+                            build) / "manifest"
+
+
+def make_upper(path: Path) -> None:
+    """A disk with an empty ext4 that has an upper and a work directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    skeleton = path.with_suffix(".skeleton")
+    shutil.rmtree(skeleton, ignore_errors=True)
+    for name in ("upper", "work"):
+        (skeleton / name).mkdir(parents=True)
+        (skeleton / name).chmod(0o755)
+    unfinished = path.with_suffix(".unfinished")
+    with open(unfinished, "wb") as handle:
+        handle.truncate(_UPPER_SIZE)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", skeleton, unfinished], check=True)
+    shutil.rmtree(skeleton)
+    unfinished.rename(path)
+
+
+def layers(upper: Path) -> list[Disk]:
+    """The disks that mount_lower and mount_upper of layers.sh expect."""
+    return [Disk("debian", image.guest_root() / "root.erofs", read_only=True),
+            Disk("config", config_image(), read_only=True),
+            Disk("upper", upper)]
+
+
+# --- On a terminal -----------------------------------------------------------------
+
+def shell() -> int:
+    """A shell in the system; what it writes is kept."""
+    key = made_of(config_image()) + "-" + (image.guest_root().name)
+    upper = cache.root() / "run" / f"upper-{key}.img"
+    if os.environ.get("FRESH") or not upper.exists():
+        cache.say("a new, empty upper layer")
+        make_upper(upper)
+    else:
+        cache.say("going on with the upper layer of the last time (FRESH=1 starts over)")
+    result = run(Machine(module=module(), disks=layers(upper), root_script=HERE / "root.sh",
+                         files={"layers.sh": HERE / "layers.sh"}, interactive=True,
+                         env={"ROVL_FSTYPE": file_system_type(), "JOB": "/bin/bash -l"}))
+    if result.explain():
+        print(result.explain(), file=sys.stderr)
+    return 0 if not result.splats else 1
+
+
+# --- Without a terminal ----------------------------------------------------------------
+
+def boot(name: str, outputs: Path, disks: list[Disk], *, stacked_root: bool,
+         show: bool = True, timeout: float = 900) -> Result:
+    """One boot that does the job ``name`` of job.sh; what it wrote is in ``outputs``."""
+    cache.say(f"boot: {name}")
+    result = run(Machine(
+        job=HERE / "job.sh", module=module(), disks=disks, out=outputs, timeout=timeout,
+        root_script=HERE / "root.sh" if stacked_root else None,
+        files={"layers.sh": HERE / "layers.sh", "session.sh": HERE / "session.sh",
+               "manifest": manifest_program()},
+        env={"BOOT": name, "ROVL_FSTYPE": file_system_type()},
+        log=outputs.parent / f"{name}.console",
+        output=_show if show else None))
+    if not result.ok:
+        if not show:
+            _show(result.output)
+        raise Failed(f"boot {name}: {result.outcome.value}, status {result.status}\n"
+                     f"{result.explain()}")
+    cache.say(f"boot: {name}: done in {result.seconds:.0f} s, the kernel's log is clean")
+    return result
+
+
+def _show(output: bytes) -> None:
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
+
+
+def plain_image() -> Path:
+    """The layers as one plain ext4, made once."""
+    def build(where: Path) -> None:
+        with cache.step("the same tree on a plain ext4, for comparison: 500 MB, a minute"):
+            disk = where / "plain.img"
+            with open(disk, "wb") as handle:
+                handle.truncate(_PLAIN_SIZE)
+            boot("prepare", where / "out", [*layers(disk)[:2], Disk("plain", disk)],
+                 stacked_root=False)
+
+    key = made_of(config_image())
+    return cache.build_once(cache.root() / "run" / f"plain-{key}-{image.guest_root().name}",
+                            build) / "plain.img"
+
+
+class Checks:
+    """Counts what was checked, and says each as it is known."""
+
+    def __init__(self, outputs: Path) -> None:
+        self._outputs = outputs
+        self.failed = 0
+
+    def same(self, what: str, one: str, other: str, *, sessions: bool = False) -> None:
+        """Two trees agree; ``sessions`` if each comes of its own session."""
+        trees = [compare.Tree.read(self._outputs / f"{name}.tree") for name in (one, other)]
+        if sessions:
+            trees = [tree.without_session_times(self._started(tree.name)) for tree in trees]
+        found = compare.differences(*trees)
+        self.result(not found, f"{what} ({len(trees[0].entries)} names)")
+        for line in found[:_SHOWN]:
+            print(f"      {line}")
+        if len(found) > _SHOWN:
+            print(f"      and {len(found) - _SHOWN} more")
+
+    def result(self, good: bool, what: str) -> None:
+        """One check and its outcome."""
+        self.failed += not good
+        print(f"{'ok  ' if good else 'FAIL'}  {what}", flush=True)
+
+    def _started(self, name: str) -> float:
+        return float((self._outputs / f"{name}.started").read_text(encoding="ascii"))
+
+
+def session() -> int:
+    """The session and its checks; 0 if all is as it should be."""
+    start = time.monotonic()
+    fstype = file_system_type()
+    plain = plain_image()
+    work = cache.root() / "run" / "session"
+    shutil.rmtree(work, ignore_errors=True)
+    outputs = work / "out"
+    outputs.mkdir(parents=True)
+    upper, second = work / "upper.img", work / "second.img"
+    make_upper(upper)
+    make_upper(second)
+
+    boot("session", outputs, layers(upper), stacked_root=True)
+    boot("again", outputs, layers(upper), stacked_root=True)
+    boot("others", outputs, [*layers(upper), Disk("second", second),
+                             Disk("plain", plain, discard_writes=True)], stacked_root=False)
+
+    print(f"\nThe session on {fstype} as the root file system, "
+          "checked against others:\n")
+    checks = Checks(outputs)
+    checks.same(f"{fstype} and plain ext4 have the same tree", "stack", "plain", sessions=True)
+    checks.same("after a reboot the tree is the same", "stack", "again")
+    checks.same(f"the kernel's overlay shows the upper layer of {fstype} the same way",
+                "stack", "as-overlay")
+    checks.same("overlay and plain ext4 have the same tree", "overlay", "plain", sessions=True)
+    checks.same(f"{fstype} shows the upper layer of overlay the same way",
+                "overlay", "after-overlay")
+    # A boot that did not succeed in these has ended the run above.
+    checks.result(True, "nothing is left in the work directories")
+    checks.result(True, "the kernel's logs are clean")
+    print(f"\n{'all checks passed' if not checks.failed else f'{checks.failed} checks failed'}, "
+          f"{time.monotonic() - start:.0f} s")
+    return 1 if checks.failed else 0
+
+
+def main() -> int:
+    try:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            return shell()
+        return session()
+    except (ImageError, Failed) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
