@@ -48,16 +48,17 @@ die() { say "error: $*"; exit 1; }
 
 # --- helpers ---------------------------------------------------------------
 
-# lock NAME: hold a lock of the cache until this process ends.
+# lock NAME: hold a lock of the cache, until unlock or the end.
 lock() {
-	local fd
 	mkdir -p "$cache/lock"
-	exec {fd}>"$cache/lock/$1"
-	if ! flock -n "$fd"; then
+	exec {lock_fd}>"$cache/lock/$1"
+	if ! flock -n "$lock_fd"; then
 		say "another process is making the same thing, waiting for it"
-		flock "$fd"
+		flock "$lock_fd"
 	fi
 }
+
+unlock() { exec {lock_fd}>&-; }
 
 # task TITLE LOG CMD...: run CMD with its output in LOG.  On a terminal one
 # line shows how far it is, elsewhere a line now and then.
@@ -127,7 +128,7 @@ own_userns() {
 	if ((EUID == 0)); then
 		"$@"
 	else
-		unshare --user --map-auto --map-root-user "$@"
+		unshare --user --map-auto --map-root-user --mount "$@"
 	fi
 }
 
@@ -229,8 +230,9 @@ cmd_tree() {
 	mkdir -p "$cache/tree"
 	lock tree
 	[[ -e $tree ]] && return
-	task "making the build tree, Debian $SUITE with its toolchain (about 600 MB to fetch, 2.4 GB on disk, 2 min)" \
+	task "making the build tree, Debian $SUITE with its toolchain (380 MB to fetch, 2.1 GB on disk, about 2 min)" \
 		"$cache/log/tree.log" make_tree "$tree"
+	unlock
 }
 
 # --- running things in the tree --------------------------------------------
@@ -367,9 +369,8 @@ resolved() {
 resolve() {
 	local pkg found
 	in_tree apt-get -q update || return
-	pkg=$(in_tree apt-cache pkgnames "linux-image-$SERIES." |
-		grep -xF -f <(in_tree apt-cache pkgnames linux-image- |
-			grep -E "^linux-image-${SERIES//./\\.}(\.[0-9]+)?${ABI//+/\\+}\$") |
+	pkg=$(in_tree apt-cache pkgnames "linux-image-$SERIES" |
+		grep -xE "linux-image-${SERIES//./\\.}(\.[0-9]+)?${ABI//+/\\+}" |
 		sort -V | tail -n 1) || :
 	if [[ -z $pkg ]]; then
 		echo "no stock kernel $SERIES.x in $SUITE-backports: the archive" \
@@ -389,6 +390,7 @@ cmd_update_kernel() {
 	lock resolve
 	task "looking for the newest stock kernel of the $SERIES series" \
 		"$cache/log/resolve.log" resolve
+	unlock
 	resolved
 	say "  it is $release ($version)"
 }
@@ -413,7 +415,10 @@ fetch_debs() {
 	(cd "$partial" && in_tree apt-get -q download "${missing[@]}") || {
 		in_tree apt-get -q update
 		(cd "$partial" && in_tree apt-get -q download "${missing[@]}")
-	} || return
+	} || {
+		echo "If the archive has a newer kernel by now: make update-kernel"
+		return 1
+	}
 	for p in "$@"; do
 		[[ -e $(deb "$p") ]] || mv "$partial/${p}_"*.deb "$(deb "$p")"
 	done
@@ -558,6 +563,7 @@ cmd_kernel_debug() {
 		[[ ! -e $build/.rovl-done ]] || return 0
 	fi
 	fetch_kernel
+	unlock
 	build=$(debug_dir)
 	lock debug
 	[[ ! -e $build/.rovl-done ]] || return 0
@@ -717,4 +723,5 @@ main() {
 	esac
 }
 
-main "$@"
+# in one line: a script that changes while it runs is read no further
+main "$@"; exit
