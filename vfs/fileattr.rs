@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inode flags and the like: what `chattr`, `FS_IOC_SETFLAGS`,
+//! `FS_IOC_FSSETXATTR` and `file_setattr(2)` change.
+//!
+//! C header: [`include/linux/fileattr.h`](srctree/include/linux/fileattr.h);
+//! `fs/file_attr.c`.
+
+use super::{
+    bindings as b,
+    lock::{Context, InodeLock, WriteAccess},
+    to_int, Dentry, FileSystem, Inode, Path,
+};
+use kernel::{bindings::file_kattr as c_attr, error::to_result, ffi::c_int, prelude::*};
+
+/// `struct file_kattr`: one set of attributes in the two forms in which it is
+/// asked for, as `FS_*_FL` and as `FS_XFLAG_*`.
+#[repr(transparent)]
+pub(crate) struct FileAttr(b::file_kattr);
+
+impl Clone for FileAttr {
+    fn clone(&self) -> Self {
+        // SAFETY: a valid reference to numbers and bits.
+        Self(unsafe { core::ptr::read(&self.0) })
+    }
+}
+
+/// Attributes that are in both forms, and that a stacking filesystem treats
+/// differently from others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flag {
+    /// `chattr +a`.
+    Append,
+    /// `chattr +i`.
+    Immutable,
+    /// `chattr +A`.
+    NoAtime,
+    /// `chattr +S`.
+    Sync,
+}
+
+impl Flag {
+    /// As `FS_*_FL` and as `FS_XFLAG_*`.
+    fn bits(self) -> (u32, u32) {
+        match self {
+            Flag::Append => (b::FS_APPEND_FL, b::FS_XFLAG_APPEND),
+            Flag::Immutable => (b::FS_IMMUTABLE_FL, b::FS_XFLAG_IMMUTABLE),
+            Flag::NoAtime => (b::FS_NOATIME_FL, b::FS_XFLAG_NOATIME),
+            Flag::Sync => (b::FS_SYNC_FL, b::FS_XFLAG_SYNC),
+        }
+    }
+
+    /// As it is in `i_flags` (`S_*`).
+    pub(crate) fn inode_flag(self) -> u32 {
+        match self {
+            Flag::Append => b::S_APPEND,
+            Flag::Immutable => b::S_IMMUTABLE,
+            Flag::NoAtime => b::S_NOATIME,
+            Flag::Sync => b::S_SYNC,
+        }
+    }
+}
+
+impl FileAttr {
+    /// Nothing set; to be read as `FS_*_FL`.
+    pub(crate) fn new() -> Self {
+        let mut attr: b::file_kattr = pin_init::zeroed();
+        attr.set_flags_valid(true);
+        Self(attr)
+    }
+
+    pub(crate) fn has(&self, flag: Flag) -> bool {
+        self.0.flags & flag.bits().0 != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: Flag, on: bool) {
+        let (flags, xflags) = flag.bits();
+        if on {
+            self.0.flags |= flags;
+            self.0.fsx_xflags |= xflags;
+        } else {
+            self.0.flags &= !flags;
+            self.0.fsx_xflags &= !xflags;
+        }
+    }
+
+    /// `vfs_fileattr_get`: asks the filesystem of `path`, with the credentials
+    /// in force. Which form was asked for is a hint to some filesystems, which
+    /// is why this fills in what is there. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOIOCTLCMD`, `ENOTTY` or `EINVAL` where there are none.
+    pub(crate) fn read(&mut self, path: Path<'_>) -> Result {
+        path.inode()?;
+        // SAFETY: the dentry is positive, and the attributes are ours.
+        to_result(unsafe { b::vfs_fileattr_get(path.dentry.as_ptr(), &mut self.0) })
+    }
+}
+
+/// As [`FileAttr::read`]; `None` where there are none.
+pub(crate) fn get(path: Path<'_>) -> Result<Option<FileAttr>> {
+    let mut attr = FileAttr::new();
+    match attr.read(path) {
+        Ok(()) => Ok(Some(attr)),
+        Err(e) if [ENOIOCTLCMD, ENOTTY, EOPNOTSUPP, EINVAL].contains(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+impl WriteAccess<'_> {
+    /// `vfs_fileattr_set`, with the credentials in force; the inode is locked
+    /// for the call.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if they may not; `ENOIOCTLCMD` where there are none.
+    pub(crate) fn set_fileattr(&mut self, dentry: &Dentry, attr: &FileAttr) -> Result {
+        dentry.positive()?;
+        let mut attr = attr.clone();
+        // SAFETY: the dentry is positive, and we hold no lock of its
+        // filesystem: a guard of this access would borrow `self`. The
+        // attributes, which the function completes, are our copy.
+        to_result(unsafe { b::vfs_fileattr_set(self.mnt().idmap(), dentry.as_ptr(), &mut attr.0) })
+    }
+}
+
+impl<F: FileSystem> Inode<F> {
+    /// Gives the inode the `S_SYNC` and `S_NOATIME` of the one below, and those
+    /// of `S_APPEND` and `S_IMMUTABLE` that are in `protection`.
+    pub(crate) fn set_flags_from(&self, below: &Inode, protection: u32) {
+        let protected = b::S_APPEND | b::S_IMMUTABLE;
+        let copied = b::S_SYNC | b::S_NOATIME;
+        let flags = (below.flags() & copied) | (protection & protected);
+        // SAFETY: the inode is live, and `i_flags` is changed atomically.
+        unsafe { b::inode_set_flags(self.as_ptr(), flags, copied | protected) };
+    }
+}
+
+/// What the VFS asks about inode flags, of regular files and directories.
+pub(crate) trait FileattrOperations: FileSystem {
+    /// `->fileattr_get`. The inode's `i_rwsem` is held, or nothing.
+    fn fileattr_get(dentry: &Dentry<Self>, attr: &mut FileAttr) -> Result;
+
+    /// `->fileattr_set`. The VFS has checked that the caller owns the inode and
+    /// may change the flags that take a capability, has completed `attr` with
+    /// what stays as it is, and holds the inode's `i_rwsem`.
+    fn fileattr_set(ctx: &mut Context<InodeLock>, dentry: &Dentry<Self>, attr: &FileAttr)
+        -> Result;
+}
+
+/// `->fileattr_get`.
+///
+/// # Safety
+///
+/// Only for the VFS to call, on a positive dentry of `F`.
+pub(super) unsafe extern "C" fn fileattr_get<F: FileattrOperations>(
+    dentry: *mut b::dentry,
+    attr: *mut c_attr,
+) -> c_int {
+    // SAFETY: the caller holds a reference.
+    let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
+    // SAFETY: the caller's, filled in by us; the type is opaque in
+    // `kernel::bindings`, and `FileAttr` is transparent over the whole one.
+    let attr = unsafe { &mut *attr.cast::<FileAttr>() };
+    to_int(F::fileattr_get(dentry, attr))
+}
+
+/// `->fileattr_set`.
+///
+/// # Safety
+///
+/// Only for the VFS to call, on a positive dentry of `F` with its inode locked.
+pub(super) unsafe extern "C" fn fileattr_set<F: FileattrOperations>(
+    _idmap: *mut b::mnt_idmap,
+    dentry: *mut b::dentry,
+    attr: *mut c_attr,
+) -> c_int {
+    // SAFETY: the caller holds a reference.
+    let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
+    // SAFETY: as in `fileattr_get`.
+    let attr = unsafe { &*attr.cast::<FileAttr>() };
+    // SAFETY: an entry point of the VFS, which holds the inode's lock.
+    let mut ctx = unsafe { Context::<InodeLock>::enter() };
+    to_int(F::fileattr_set(&mut ctx, dentry, attr))
+}
