@@ -6,6 +6,8 @@
 # Everything lives in a cache outside the checkout, keyed by version, and is
 # made once; each step can be interrupted and goes on where it was.
 
+# shellcheck disable=SC2317 # many functions are called by way of task
+
 set -euo pipefail
 
 SUITE=trixie            # the Debian release that toolchain and kernel come from
@@ -28,7 +30,9 @@ usage() {
 	  kernel stock     fetch the stock kernel, prepare it for building modules
 	  kernel debug     build the debug kernel (selftests/debug.config)
 	  update-kernel    look for a newer stock kernel of the $SERIES series
-	  build KERNEL [clippy|doc]  build rovl.ko of this checkout (in build/KERNEL)
+	  build KERNEL [clippy|doc|compile_fail FILE]
+	                   build rovl.ko of this checkout in build/KERNEL; or check
+	                   its source, document it, compile it with FILE added
 	  run [--] CMD...  run CMD inside the build tree
 	  shell            a shell inside the build tree
 	  path WHAT        print where something is: tree, source,
@@ -534,7 +538,7 @@ check_config() {
 			bad=1 ;;
 		esac
 	done <"$top/selftests/debug.config"
-	return $bad
+	return "$bad"
 }
 
 config_debug() {
@@ -582,7 +586,30 @@ newer_than() {
 		-o -name bindgen_parameters \) -newer "$1" -print -quit
 }
 
-# build KERNEL [clippy|doc]: the objects of each kernel and purpose have a
+# compile_case BUILD OUT CASE ARGS: compile the crate, with CASE as one more of
+# its modules.
+compile_case() {
+	local build=$1 out=$2 case=$3
+	shift 3
+	[[ -f $case ]] || die "no such case: $case"
+	case=$(realpath "$case")
+	mkdir -p "$out"
+	exec {lock_fd}>"$out.lock"
+	flock "$lock_fd"
+	in_tree rsync -a --delete-excluded --prune-empty-dirs \
+		--filter='P *.o' --filter='P .*' --filter='P bindings_generated.rs' \
+		--filter='P modules.order' --filter='P Module.symvers' \
+		--exclude='.*' --exclude=/build/ --exclude=/selftests/ \
+		--exclude=/tools/ --exclude=/Documentation/ \
+		--include='*/' --include='/vfs/***' --include='*.rs' \
+		--include=Kbuild --exclude='*' \
+		"$top/" "$out/"
+	printf '#[path = "%s"]\nmod compile_fail_case;\n' "$case" \
+		>>"$out/rust_overlay.rs"
+	in_tree make "$@" M="$out" rust_overlay.o
+}
+
+# build KERNEL [clippy|doc|compile_fail CASE]: the objects of each kernel and purpose have a
 # directory of their own and do not mix with each other.
 cmd_build() {
 	local kernel=${1:-stock} what=${2:-} out args build key
@@ -591,23 +618,26 @@ cmd_build() {
 	build=$(cmd_path "$kernel/build")
 	[[ -e $build/.rovl-done ]] ||
 		die "no such kernel yet: run tools/env.sh kernel $kernel"
-	args=(--no-print-directory -C "$build" M="$top" MO="$out" -j"$(nproc)"
+	args=(--no-print-directory -C "$build" -j"$(nproc)" V="${V:-}"
 	      CONFIG_DEBUG_INFO_BTF_MODULES=)
 	[[ $kernel = debug ]] && args+=(LLVM=1 ROVL_DEBUG=1)
-	[[ -n ${V:-} ]] && args+=(V="$V")
-	[[ -n ${ROVL_LAYOUT:-} ]] && args+=(ROVL_LAYOUT="$ROVL_LAYOUT")
+	[[ -e $top/vfs/layout.c ]] && args+=(ROVL_LAYOUT="${ROVL_LAYOUT:-1}")
 	case $what in
 	'') ;;
 	clippy) args+=(CLIPPY=1 KRUSTFLAGS=-Dwarnings) ;;
 	doc) args+=(ROVL_DOC=1) ;;
+	compile_fail)
+		compile_case "$build" "$out" "${3:-}" "${args[@]}"
+		return ;;
 	*) die "build what? $what" ;;
 	esac
+	args+=(M="$top" MO="$out")
 
 	[[ ! -e $top/modules.order ]] ||
 		die "objects of another build lie among the sources: run make clean KDIR=..."
 	mkdir -p "$out"
-	exec {lockfd}>"$out/.lock"
-	flock "$lockfd"
+	exec {lock_fd}>"$out/.lock"
+	flock "$lock_fd"
 	key="${args[*]}"
 	if [[ -e $out/rovl.ko && $(cat "$out/.built" 2>/dev/null) = "$key" &&
 	      -z $(newer_than "$out/.built") ]]; then
@@ -623,7 +653,7 @@ cmd_build() {
 	local start
 	start=$(date +%s.%N)
 	rm -f "$out/.built"
-	in_tree make "${args[@]}" modules {lockfd}>&- || exit 1
+	in_tree make "${args[@]}" modules || exit 1
 	echo "$key" >"$out/.built"
 	touch -d "@$start" "$out/.built"
 	say "built build/${out##*/}/rovl.ko"
