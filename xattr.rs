@@ -49,8 +49,7 @@ const COPIED: [Flag; 2] = [Flag::Sync, Flag::NoAtime];
 /// Whether an attribute of this name, on disk, belongs to this overlay, so that
 /// it is not copied with an object. All others are copied under the name they
 /// have, escaped ones too.
-pub(crate) fn is_private(name: &CStr) -> bool {
-    let name = name.to_bytes();
+pub(crate) fn is_private(name: &[u8]) -> bool {
     name.starts_with(PRIVATE) && !name.starts_with(ESCAPED)
 }
 
@@ -77,7 +76,7 @@ fn with_stored_name<T>(name: &CStr, f: impl FnOnce(&CStr) -> Result<T>) -> Resul
 /// or `None` if it is not for the caller to see.
 fn shown_name(stored: &CStr, sees_trusted: bool) -> Option<(&[u8], &[u8])> {
     let name = stored.to_bytes_with_nul();
-    if is_private(stored) || (name.starts_with(TRUSTED) && !sees_trusted) {
+    if is_private(name) || (name.starts_with(TRUSTED) && !sees_trusted) {
         return None;
     }
     Some(match name.strip_prefix(ESCAPED) {

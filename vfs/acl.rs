@@ -41,14 +41,6 @@ impl Kind {
         }
     }
 
-    /// The list that an extended attribute's name stands for
-    /// (`posix_acl_type`).
-    pub(crate) fn of_name(name: &CStr) -> Option<Self> {
-        [Kind::Access, Kind::Default]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-    }
-
     fn as_c(self) -> c_int {
         match self {
             Kind::Access => b::ACL_TYPE_ACCESS as c_int,
@@ -63,6 +55,15 @@ impl Kind {
             _ => Err(EINVAL),
         }
     }
+}
+
+/// Whether an extended attribute of this name stands for a list
+/// (`is_posix_acl_xattr`), so that it is not to be had through
+/// [`super::xattr`].
+pub(crate) fn is_acl_xattr(name: &CStr) -> bool {
+    [Kind::Access, Kind::Default]
+        .iter()
+        .any(|kind| kind.name() == name)
 }
 
 /// `struct posix_acl`.

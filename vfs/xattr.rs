@@ -18,6 +18,7 @@ use super::{
 };
 use core::marker::PhantomData;
 use kernel::{
+    error::to_result,
     ffi::{c_char, c_int, c_void},
     prelude::*,
 };
@@ -83,6 +84,24 @@ pub(crate) fn list(path: Path<'_>) -> Result<Names> {
         })
     })?;
     Ok(Names(names))
+}
+
+/// `security_inode_copy_up_xattr`: whether a copy of the object at `source` is
+/// to have its attribute `name`, or gets one of its own from a security module.
+///
+/// # Errors
+///
+/// Those of the security module, if it forbids to copy the object at all.
+pub(crate) fn wanted_in_copy(source: &Dentry, name: &CStr) -> Result<bool> {
+    source.positive()?;
+    // SAFETY: the dentry is valid and positive, the name ends in NUL.
+    match to_result(unsafe { b::security_inode_copy_up_xattr(source.as_ptr(), name.as_char_ptr()) })
+    {
+        Err(e) if e == ECANCELED => Ok(false),
+        // No module knows the name.
+        Err(e) if e == EOPNOTSUPP => Ok(true),
+        r => r.map(|()| true),
+    }
 }
 
 /// The C functions take no buffer to mean that only the size is asked for.
