@@ -212,10 +212,7 @@ fi
 for module in loop ext4 xfs btrfs erofs squashfs overlay; do
 	modprobe -q "$module"
 done
-mkdir -p /tmp/bin
-[ -e /job/mount.rovl ] && cp /job/mount.rovl /tmp/bin/ && chmod 755 /tmp/bin/mount.rovl
-PATH=/tmp/bin:$PATH
-export PATH
+[ -e /job/mount.rovl ] && export ROVL_HELPER=/job/mount.rovl
 exec /job/rovl_tests $ROVL_TESTS
 """
 

@@ -4,12 +4,12 @@
 //! run code as another user or process, and the kernel's log.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use crate::stack::{Overlay, Stack};
@@ -123,6 +123,8 @@ pub struct Config {
     pub divisor: usize,
     /// Where the module is, for the tests which load and unload it.
     pub module: Option<PathBuf>,
+    /// The helper that mount(8) is to call, if it is not installed.
+    pub helper: Option<PathBuf>,
     /// Mount points of the scratch file systems.
     pub rooms: BTreeMap<Fs, PathBuf>,
 }
@@ -136,8 +138,8 @@ pub struct T {
     pub variant: Variant,
     /// The test's own directory on ext4.
     pub dir: PathBuf,
-    overlays: RefCell<Vec<Overlay>>,
-    count: RefCell<usize>,
+    overlays: Mutex<Vec<Overlay>>,
+    count: AtomicUsize,
     log: Log,
 }
 
@@ -149,8 +151,8 @@ impl T {
             name,
             variant,
             dir,
-            overlays: RefCell::default(),
-            count: RefCell::new(0),
+            overlays: Mutex::default(),
+            count: AtomicUsize::new(0),
             log: Log::from_now(),
         }
     }
@@ -200,8 +202,7 @@ impl T {
 
     /// A name which this test has not used yet.
     pub fn fresh(&self, stem: &str) -> String {
-        let mut count = self.count.borrow_mut();
-        *count += 1;
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         format!("{stem}{count}")
     }
 
@@ -218,13 +219,13 @@ impl T {
     }
 
     pub fn keep(&self, o: &Overlay) {
-        self.overlays.borrow_mut().push(o.clone());
+        self.overlays.lock().expect("overlays").push(o.clone());
     }
 
     /// What must hold at the end of every test.
     #[track_caller]
     pub fn finish(&self) {
-        for o in self.overlays.borrow().iter().rev() {
+        for o in self.overlays.lock().expect("overlays").iter().rev() {
             o.finish();
         }
     }

@@ -14,6 +14,7 @@
 //! - `ROVL_DIVISOR`: sizes and counts of the long tests are divided by it.
 //! - `ROVL_TIMEOUT`: seconds a test may take, 60 by default.
 //! - `ROVL_MODULE`: path of `rovl.ko`, for the tests which load and unload it.
+//! - `ROVL_HELPER`: path of `mount.rovl`, if it is not installed in `/sbin`.
 //! - `ROVL_VERBOSE`: how long each test took.
 
 #![warn(warnings)]

@@ -169,6 +169,7 @@ impl Runner {
                 fstype: var("ROVL_FSTYPE").unwrap_or_else(|| "rovl".into()),
                 divisor: number("ROVL_DIVISOR", 1).max(1) as usize,
                 module: var("ROVL_MODULE").map(PathBuf::from),
+                helper: var("ROVL_HELPER").map(PathBuf::from),
                 rooms: BTreeMap::new(),
             },
             space,

@@ -2,10 +2,10 @@
 
 //! A stack of layers, mounted.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::env::{mount_device, Fs, T};
 use crate::sys::{self, Expect, FsContext, Res};
@@ -144,8 +144,8 @@ impl<'a> Stack<'a> {
         } else {
             Vec::new()
         };
-        let o = Overlay(Rc::new(Inner {
-            fstype: RefCell::new(self.t.config.fstype.clone()),
+        let o = Overlay(Arc::new(Inner {
+            fstype: Mutex::new(self.t.config.fstype.clone()),
             lowers: self.lowers,
             upper: self.upper,
             work: self.work,
@@ -153,8 +153,8 @@ impl<'a> Stack<'a> {
             options: self.options,
             writable: self.writable,
             before,
-            mounted: Cell::new(false),
-            work_checked: Cell::new(true),
+            mounted: AtomicBool::new(false),
+            work_checked: AtomicBool::new(true),
         }));
         self.t.keep(&o);
         o
@@ -162,7 +162,7 @@ impl<'a> Stack<'a> {
 }
 
 struct Inner {
-    fstype: RefCell<String>,
+    fstype: Mutex<String>,
     lowers: Vec<PathBuf>,
     upper: PathBuf,
     work: PathBuf,
@@ -170,13 +170,13 @@ struct Inner {
     options: Vec<(String, String)>,
     writable: bool,
     before: Vec<Snapshot>,
-    mounted: Cell<bool>,
-    work_checked: Cell<bool>,
+    mounted: AtomicBool,
+    work_checked: AtomicBool,
 }
 
 /// A stack which is, was or will be mounted.
 #[derive(Clone)]
-pub struct Overlay(Rc<Inner>);
+pub struct Overlay(Arc<Inner>);
 
 fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
@@ -189,6 +189,11 @@ fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
 }
 
 impl Overlay {
+    /// The file system that mounts it, now.
+    pub fn fstype(&self) -> String {
+        self.0.fstype.lock().expect("fstype").clone()
+    }
+
     /// A path in the merged tree.
     pub fn m(&self, path: impl AsRef<Path>) -> PathBuf {
         below(&self.0.mnt, path)
@@ -232,7 +237,7 @@ impl Overlay {
 
     /// A file system context with all layers given, not yet created.
     pub fn context(&self) -> Res<FsContext> {
-        let fc = FsContext::open(&self.0.fstype.borrow())?;
+        let fc = FsContext::open(&self.fstype())?;
         for l in &self.0.lowers {
             fc.string("lowerdir+", l)?;
         }
@@ -248,7 +253,7 @@ impl Overlay {
 
     pub fn mount(&self) -> Res<()> {
         self.mount_at(&self.0.mnt)?;
-        self.0.mounted.set(true);
+        self.0.mounted.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -265,18 +270,18 @@ impl Overlay {
         sys::mount(
             "none",
             &self.0.mnt,
-            &self.0.fstype.borrow(),
+            &self.fstype(),
             rustix::mount::MountFlags::empty(),
             self.option_string().as_bytes(),
         )?;
-        self.0.mounted.set(true);
+        self.0.mounted.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     #[track_caller]
     pub fn umount(&self) {
         sys::umount(&self.0.mnt).works();
-        self.0.mounted.set(false);
+        self.0.mounted.store(false, Ordering::Relaxed);
     }
 
     /// Unmounts, and mounts again: all that was cached is gone.
@@ -290,13 +295,13 @@ impl Overlay {
     #[track_caller]
     pub fn remount_as(&self, fstype: &str) {
         self.umount();
-        *self.0.fstype.borrow_mut() = fstype.to_string();
+        *self.0.fstype.lock().expect("fstype") = fstype.to_string();
         self.mount().works();
     }
 
     /// Leftovers in the work directory belong to this test.
     pub fn work_not_checked(&self) {
-        self.0.work_checked.set(false);
+        self.0.work_checked.store(false, Ordering::Relaxed);
     }
 
     /// The merged tree.
@@ -321,7 +326,7 @@ impl Overlay {
             let dir = self.0.work.join(&name);
             let mut left = sys::names(&dir).works();
             // Overlayfs keeps one whiteout there, to link others to it.
-            if *self.0.fstype.borrow() == "overlay" {
+            if self.fstype() == "overlay" {
                 if let Some(i) = left.iter().position(|n| is_whiteout(dir.join(n))) {
                     left.remove(i);
                 }
@@ -333,14 +338,14 @@ impl Overlay {
     /// Unmounts if needed; the lower layers are untouched, no strays.
     #[track_caller]
     pub fn finish(&self) {
-        if self.0.mounted.get() {
+        if self.0.mounted.load(Ordering::Relaxed) {
             self.umount();
         }
         for (l, before) in self.0.lowers.iter().zip(&self.0.before) {
             let now = Snapshot::of(l, Take::ALL);
             crate::tree::assert_same(&format!("lower layer {l:?} changed"), before, &now);
         }
-        if self.0.writable && self.0.work_checked.get() {
+        if self.0.writable && self.0.work_checked.load(Ordering::Relaxed) {
             self.assert_no_strays();
         }
     }

@@ -13,8 +13,15 @@ macro_rules! test {
 
 mod copyup;
 mod lookup;
+mod mount;
 mod names;
 
 pub fn all() -> Vec<Test> {
-    [lookup::tests(), copyup::tests(), names::tests()].concat()
+    [
+        mount::tests(),
+        lookup::tests(),
+        copyup::tests(),
+        names::tests(),
+    ]
+    .concat()
 }
