@@ -9,6 +9,7 @@
 # shellcheck disable=SC2317 # many functions are called by way of task
 
 set -euo pipefail
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin	# an ordinary user's may lack them
 
 SUITE=trixie            # the Debian release that toolchain and kernel come from
 SERIES=7.3              # the kernel series the module supports
