@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Permission, `stat`, and changes of attributes.
+//!
+//! overlayfs's permission model, as its documentation gives it: an access is
+//! allowed if the *caller* may make it by the attributes of the overlay inode,
+//! and the *mounter* may make it to the object below. A write to a lower object
+//! becomes a copy, for which the mounter must be able to read it.
+
+use crate::{
+    copyup,
+    layers::{self, Rovl},
+    vfs::{
+        self,
+        attr::{Attributes, Stat},
+        inode::Kind,
+        inode_ops::{
+            Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request,
+        },
+        lock::{Context, InodeLock},
+        Dentry, Inode,
+    },
+};
+use kernel::{prelude::*, sync::rcu};
+
+/// What the mounter must be allowed below for `access` to an object above.
+fn access_below(inode: &Inode, access: Access, is_upper: bool) -> Access {
+    if !is_upper && access.wants_write() && inode.kind() != Kind::Special {
+        access.read_instead_of_write()
+    } else {
+        access
+    }
+}
+
+impl InodeOperations for Rovl {
+    fn permission(inode: &Inode<Self>, access: Access) -> Result {
+        inode.generic_permission(access)?;
+        let real = crate::inode::real(inode)?;
+        let _mounter = layers::of(inode).as_mounter();
+        let below = access_below(inode, access, real.is_upper);
+        vfs::attr::permission(real.path, below.mask())
+    }
+
+    fn permission_rcu(inode: &Inode<Self>, access: Access, rcu: &rcu::Guard) -> Result {
+        let backing = inode.backing(rcu).ok_or(ECHILD)?;
+        inode.generic_permission(access)?;
+        let _mounter = layers::of(inode).as_mounter();
+        let below = access_below(inode, access, backing.is_writable());
+        backing.permission(below, rcu)
+    }
+
+    fn getattr(dentry: &Dentry<Self>, request: Request, stat: &mut Stat) -> Result {
+        let inode = dentry.node()?;
+        let layers = layers::of(inode);
+        {
+            let _mounter = layers.as_mounter();
+            let real = crate::inode::real(inode)?;
+            stat.read(real.path, request.mask, request.flags)?;
+        }
+        let identity = inode.data().identity(layers)?;
+        let dev = inode.sb().dev();
+        if layers.on_one_filesystem() {
+            stat.set_identity(dev, identity.ino);
+        } else if inode.is_dir() {
+            stat.set_identity(dev, inode.ino());
+        } else {
+            let fs = layers.filesystems.get(identity.fs).ok_or(EIO)?;
+            stat.set_identity(fs.pseudo_dev.get(), identity.ino);
+        }
+        if inode.is_dir() && inode.data().is_merged() {
+            // The subdirectories of all parts are not counted; 1 says so.
+            stat.set_nlink(1);
+        } else if !inode.is_dir() {
+            stat.set_nlink(inode.nlink());
+        }
+        stat.set_change_cookie_unsupported();
+        Ok(())
+    }
+
+    fn setattr(
+        ctx: &mut Context<InodeLock>,
+        dentry: &Dentry<Self>,
+        attr: &mut Attributes,
+    ) -> Result {
+        let inode = dentry.node()?;
+        let layers = layers::of(inode);
+        attr.prepare(dentry)?;
+        match attr.new_size() {
+            Some(size) => copyup::copy_up_prefix(ctx, dentry, size)?,
+            None => copyup::copy_up(ctx, dentry)?,
+        }
+        let upper = inode.data().upper().ok_or(EIO)?;
+        attr.without_file().leave_set_id_to_below();
+        let _mounter = layers.as_mounter();
+        let changed = ctx
+            .want_write(layers.upper_mnt()?)?
+            .set_attributes(upper, attr);
+        inode.copy_attributes(upper.positive()?);
+        changed
+    }
+
+    fn get_link(dentry: &Dentry<Self>, link: DelayedLink<'_>) -> Result<LinkText> {
+        let inode = dentry.node()?;
+        let _mounter = layers::of(inode).as_mounter();
+        link.read(crate::inode::real(inode)?.path.dentry)
+    }
+
+    fn update_atime(inode: &Inode<Self>) -> Result {
+        let real = crate::inode::real(inode)?;
+        if real.is_upper {
+            real.path.touch_atime();
+            inode.copy_times(real.path.inode()?);
+        }
+        Ok(())
+    }
+
+    fn fiemap(inode: &Inode<Self>, request: FiemapRequest) -> Result {
+        let _mounter = layers::of(inode).as_mounter();
+        request.ask(crate::inode::real(inode)?.path.inode()?)
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The copy-up engine.
+//!
+//! The protocol (`../Documentation/architecture.rst`), and where each step is:
+//!
+//! 1. find or become the copier: [`in_flight`];
+//! 2. create the copy without a name: [`nameless`];
+//! 3. copy the data, with no lock held: [`data`];
+//! 4. copy the metadata: [`metadata`];
+//! 5. publish: [`publish`], the only step with a directory locked;
+//! 6. announce: [`crate::inode::set_upper`], then the record ends and wakes
+//!    those who wait.
+//!
+//! Until step 6 everybody uses the lower object; after it, the upper one. A
+//! copy that fails at any step leaves nothing behind, and the lower object goes
+//! on being served.
+
+mod data;
+mod in_flight;
+mod metadata;
+mod nameless;
+mod publish;
+
+pub(crate) use in_flight::InFlight;
+
+use crate::{
+    inode,
+    layers::{self, Layers, Rovl, Upper},
+    vfs::{
+        self,
+        attr::Stat,
+        inode::Kind,
+        lock::{Context, Held},
+        Dentry, Inode, Path,
+    },
+};
+use in_flight::{Leadership, Role};
+use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
+
+/// How much of a regular file's data is wanted.
+#[derive(Clone, Copy)]
+enum Extent {
+    Whole,
+    /// The first so many bytes: the caller is about to truncate it there.
+    Prefix(i64),
+}
+
+/// Makes sure that the object at `dentry` is in the upper layer, and its
+/// ancestors before it. Waits, killably, if somebody is copying it already.
+///
+/// # Errors
+///
+/// `EROFS` without an upper layer, `EINTR` for a fatal signal, and whatever the
+/// layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
+pub(crate) fn copy_up<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
+    copy_up_extent(ctx, dentry, Extent::Whole)
+}
+
+/// As [`copy_up`], for a caller that truncates a regular file to `len` bytes at
+/// once: what lies behind is not copied.
+pub(crate) fn copy_up_prefix<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+    len: i64,
+) -> Result {
+    copy_up_extent(ctx, dentry, Extent::Prefix(len))
+}
+
+/// As [`copy_up_prefix`] with a length of 0, for `O_TRUNC`.
+pub(crate) fn copy_up_truncated<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+) -> Result {
+    copy_up_extent(ctx, dentry, Extent::Prefix(0))
+}
+
+fn copy_up_extent<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+    extent: Extent,
+) -> Result {
+    let inode = dentry.node()?;
+    if inode.data().upper().is_some() {
+        return Ok(());
+    }
+    layers::of(inode).upper()?;
+    // An object without a name needs no place, and so no ancestors.
+    while inode.data().upper().is_none() {
+        let next: ARef<Dentry<Rovl>> = if dentry.is_unhashed() {
+            dentry.into()
+        } else {
+            topmost_lower(dentry)?
+        };
+        let extent = if *next == *dentry {
+            extent
+        } else {
+            Extent::Whole
+        };
+        copy_up_one(ctx, &next, extent)?;
+    }
+    Ok(())
+}
+
+/// The object nearest to the root, `dentry` or above it, that is not in the
+/// upper layer yet; its parent is.
+fn topmost_lower(dentry: &Dentry<Rovl>) -> Result<ARef<Dentry<Rovl>>> {
+    let mut next: ARef<Dentry<Rovl>> = dentry.into();
+    loop {
+        let parent = next.parent();
+        if next.is_root() || parent.node()?.data().upper().is_some() {
+            return Ok(next);
+        }
+        next = parent;
+    }
+}
+
+/// Step 1, for one object whose parent is in the upper layer.
+fn copy_up_one<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+    extent: Extent,
+) -> Result {
+    let inode = dentry.node()?;
+    let table = &inode.sb().data().in_flight;
+    loop {
+        if inode.data().upper().is_some() {
+            return Ok(());
+        }
+        match table.enter(inode)? {
+            // Whoever waited looks at what came of it: if it failed, he tries
+            // himself, with his own credentials and limits.
+            Role::Waiter(record) => record.wait()?,
+            Role::Leader(lead) => return lead_copy(ctx, dentry, extent, lead),
+        }
+    }
+}
+
+/// One copy on its way.
+struct Copy<'a> {
+    layers: &'a Layers,
+    upper: &'a Upper,
+    /// The object in the tree of the overlay, and its name at the beginning.
+    dentry: &'a Dentry<Rovl>,
+    inode: &'a Inode<Rovl>,
+    /// What is copied.
+    source: Path<'a>,
+    stat: Stat,
+    extent: Extent,
+    /// The mounter, but charged for space as the caller is.
+    writer: ARef<Credential>,
+}
+
+/// Steps 2 to 6. The record ends when `lead` is dropped, after the outcome
+/// stands.
+fn lead_copy<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+    extent: Extent,
+    lead: Leadership<'_>,
+) -> Result {
+    let inode = dentry.node()?;
+    if inode.data().upper().is_some() {
+        // The one before us was done between our look and our entry.
+        return Ok(());
+    }
+    let layers = layers::of(inode);
+    let caller = vfs::cred::current();
+    let _mounter = layers.as_mounter();
+    let source = inode.data().lower.first().ok_or(EIO)?.path(layers)?;
+    let mut writer = vfs::cred::NewCred::prepare()?;
+    writer.charge_to(&caller);
+    let copy = Copy {
+        layers,
+        upper: layers.upper()?,
+        dentry,
+        inode,
+        source,
+        stat: Stat::of(source, vfs::bindings::STATX_BASIC_STATS, 0)?,
+        extent,
+        writer: writer.finish(),
+    };
+    match inode.kind() {
+        Kind::Regular => copy.regular(ctx, &lead),
+        Kind::Directory | Kind::Symlink | Kind::Special => copy.other(ctx),
+    }
+}
+
+impl Copy<'_> {
+    /// A regular file: data first, then it gets its name.
+    fn regular<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
+        let nameless = self.create_nameless(ctx)?;
+        let made = self.fill(ctx, &nameless, lead).and_then(|()| {
+            self.publish_file(ctx, &nameless)
+        });
+        match made {
+            Ok(upper) => self.announce(upper),
+            Err(e) => {
+                nameless.discard(ctx, self);
+                Err(e)
+            }
+        }
+    }
+
+    /// Steps 3 and 4 for a regular file; afterwards it is whole and durable.
+    fn fill<H: Held>(
+        &self,
+        ctx: &mut Context<H>,
+        nameless: &nameless::Nameless,
+        lead: &Leadership<'_>,
+    ) -> Result {
+        let has_data = self.copy_data(ctx, nameless.file(), lead)?;
+        self.copy_metadata(ctx, nameless.dentry())?;
+        if has_data {
+            // A crash after the name appears must not show an empty file.
+            ctx.fsync(nameless.file())?;
+        }
+        Ok(())
+    }
+
+    /// A directory, symlink or special file: made under a temporary name and
+    /// moved into place when it is whole.
+    fn other<H: Held>(&self, ctx: &mut Context<H>) -> Result {
+        let temp = self.create_temp(ctx)?;
+        let made = self
+            .copy_metadata(ctx, temp.dentry())
+            .and_then(|()| self.publish_temp(ctx, &temp));
+        match made {
+            Ok(upper) => self.announce(upper),
+            Err(e) => {
+                temp.discard(ctx, self);
+                Err(e)
+            }
+        }
+    }
+
+    /// Step 6.
+    fn announce(&self, upper: ARef<Dentry>) -> Result {
+        inode::set_upper(self.inode, upper)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Step 3 of a copy-up: the data, with no lock held.
+
+use super::{in_flight::Leadership, Copy, Extent};
+use crate::vfs::{
+    self,
+    attr::Attributes,
+    bindings,
+    completion::fatal_signal_pending,
+    lock::{file_dentry, Context, Held},
+    namei,
+};
+use kernel::{fs::File, prelude::*};
+
+/// The most that is copied between two looks at signals, in bytes. Freezing the
+/// upper filesystem waits for no more than a part of it.
+const CHUNK: i64 = 1 << 20;
+
+impl Copy<'_> {
+    /// Copies what is wanted of the data. Returns whether there was any.
+    pub(super) fn copy_data<H: Held>(
+        &self,
+        ctx: &mut Context<H>,
+        to: &File,
+        lead: &Leadership<'_>,
+    ) -> Result<bool> {
+        let size = match self.extent {
+            Extent::Whole => self.stat.size(),
+            Extent::Prefix(len) => self.stat.size().min(len),
+        };
+        if size <= 0 {
+            return Ok(false);
+        }
+        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        let from = self.source.open(flags, &self.layers.cred)?;
+        if size == self.stat.size() && ctx.clone_data(&from, to, size) == Ok(size) {
+            lead.add_done(size.unsigned_abs());
+            return Ok(true);
+        }
+        let _writer = vfs::cred::override_creds(&self.writer);
+        let mut pos = 0;
+        while let Some((start, end)) = next_data(&from, pos, size)? {
+            self.copy_range(ctx, (&from, to), (start, end), lead)?;
+            pos = end;
+        }
+        // A hole at the end has no data to give the file its size.
+        ctx.want_write(&self.upper.layer.mnt)?
+            .set_attributes(file_dentry(to), &mut Attributes::new().size(size).forced())?;
+        Ok(true)
+    }
+
+    /// Copies the bytes from `start` to `end`, chunk by chunk.
+    fn copy_range<H: Held>(
+        &self,
+        ctx: &mut Context<H>,
+        (from, to): (&File, &File),
+        (start, end): (i64, i64),
+        lead: &Leadership<'_>,
+    ) -> Result {
+        let mut pos = start;
+        while pos < end {
+            if fatal_signal_pending() {
+                return Err(EINTR);
+            }
+            let len = (end - pos).min(CHUNK);
+            let done = ctx.copy_data(from, to, pos, len.unsigned_abs() as usize)?;
+            if done == 0 {
+                // The lower file is shorter than it said: somebody changes the
+                // layer under us. What is left reads as zeroes.
+                break;
+            }
+            lead.add_done(done as u64);
+            pos = pos.checked_add(done as i64).ok_or(EFBIG)?;
+        }
+        Ok(())
+    }
+}
+
+/// The next stretch of data at or after `pos`, so that holes stay holes. A
+/// filesystem that cannot tell has one stretch.
+fn next_data(from: &File, pos: i64, size: i64) -> Result<Option<(i64, i64)>> {
+    if pos >= size {
+        return Ok(None);
+    }
+    let start = match namei::llseek(from, pos, bindings::SEEK_DATA) {
+        Ok(start) => start,
+        Err(e) if e == ENXIO => return Ok(None),
+        Err(e) if e == EINVAL || e == EOPNOTSUPP => return Ok(Some((pos, size))),
+        Err(e) => return Err(e),
+    };
+    if start >= size {
+        return Ok(None);
+    }
+    let end = namei::llseek(from, start, bindings::SEEK_HOLE)?;
+    Ok(Some((start, end.clamp(start.saturating_add(1), size))))
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Step 4 of a copy-up: owner, mode, times, xattrs, ACLs, inode flags.
+
+use super::Copy;
+use crate::{
+    lookup,
+    vfs::{
+        self,
+        acl,
+        attr::Attributes,
+        lock::{Context, Held, WriteAccess},
+        Dentry,
+    },
+    whiteout, xattr,
+};
+use kernel::prelude::*;
+
+impl Copy<'_> {
+    /// Gives the copy everything but its data and its name. The owner comes
+    /// first, since to change it strips capabilities and set-id bits; the times
+    /// come last, since all else changes them.
+    pub(super) fn copy_metadata<H: Held>(&self, ctx: &mut Context<H>, to: &Dentry) -> Result {
+        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+        let owner = Attributes::new().owner(self.stat.owner());
+        access.set_attributes(to, &mut owner.forced())?;
+        self.copy_xattrs(&mut access, to)?;
+        if !self.is_symlink() {
+            self.copy_acls(&mut access, to)?;
+            let mode = Attributes::new().mode(self.stat.mode());
+            access.set_attributes(to, &mut mode.forced())?;
+            self.copy_flags(&mut access, to)?;
+        }
+        self.set_origin(&mut access, to)?;
+        let (atime, mtime) = self.stat.times();
+        access.set_attributes(to, &mut Attributes::new().times(atime, mtime).forced())
+    }
+
+    fn is_symlink(&self) -> bool {
+        self.inode.kind() == vfs::inode::Kind::Symlink
+    }
+
+    fn copy_xattrs(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
+        let names = match vfs::xattr::list(self.source) {
+            Ok(names) => names,
+            // No xattrs there, so none to lose.
+            Err(e) if e == EOPNOTSUPP => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        for name in names.iter() {
+            if xattr::is_private(name) || acl::is_acl_xattr(name) {
+                continue;
+            }
+            if !vfs::xattr::wanted_in_copy(self.source.dentry, name)? {
+                continue;
+            }
+            let value = match vfs::xattr::get_alloc(self.source, name) {
+                Ok(value) => value,
+                // Listed but not to be had: a name that the security module
+                // lists for objects without a label.
+                Err(e) if e == ENODATA => continue,
+                Err(e) => return Err(e),
+            };
+            match access.set_xattr(to, name, &value, 0) {
+                Err(e) if e == EOPNOTSUPP && is_optional(name) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_acls(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
+        let kinds: &[acl::Kind] = if self.inode.is_dir() {
+            &[acl::Kind::Access, acl::Kind::Default]
+        } else {
+            &[acl::Kind::Access]
+        };
+        for &kind in kinds {
+            let found = match acl::get(self.source, kind) {
+                Ok(found) => found,
+                Err(e) if e == EOPNOTSUPP => None,
+                Err(e) => return Err(e),
+            };
+            if let Some(found) = found {
+                access.set_acl(to, kind, Some(&found))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `chattr` flags that an object keeps when it is copied.
+    fn copy_flags(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
+        if !matches!(
+            self.inode.kind(),
+            vfs::inode::Kind::Regular | vfs::inode::Kind::Directory
+        ) {
+            return Ok(());
+        }
+        xattr::copy_up_flags(access, self.source, to)
+    }
+
+    /// `overlay.origin`, by which a later mount shows the same inode number.
+    fn set_origin(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
+        let value = lookup::origin_value(self.source)?;
+        match access.set_xattr(to, whiteout::ORIGIN, &value, 0) {
+            // Special files cannot have one on some filesystems: the number
+            // changes at the next mount, nothing else.
+            Err(e) if e == EOPNOTSUPP || e == EPERM => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Whether a copy may go without this xattr if the upper filesystem has no
+/// place for its kind: labels of security modules that are not in use there.
+fn is_optional(name: &CStr) -> bool {
+    !name.to_bytes().starts_with(b"user.")
+}

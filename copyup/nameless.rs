@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Step 2 of a copy-up: the copy, before it has its name.
+//!
+//! A regular file is made by the upper filesystem's `->tmpfile`, which a crash
+//! cannot leave behind. Where there is none, and for everything else, it gets a
+//! temporary name in `work/`, which the next mount sweeps.
+
+use super::Copy;
+use crate::vfs::{
+    self,
+    dentry::Name,
+    inode::Kind,
+    inode_ops::Link,
+    lock::{file_dentry, Context, Held, LockedName, WriteAccess},
+    Dentry, Path,
+};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
+
+/// A regular file without its name.
+pub(super) struct Nameless {
+    file: ARef<File>,
+    /// Its name in `work/`, if it has one.
+    pub(super) temp: Option<Name>,
+}
+
+/// A directory, symlink or special file under a temporary name.
+pub(super) struct Temp {
+    dentry: ARef<Dentry>,
+    pub(super) name: Name,
+}
+
+impl Nameless {
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn dentry(&self) -> &Dentry {
+        file_dentry(&self.file)
+    }
+
+    /// The copy came to nothing.
+    pub(super) fn discard<H: Held>(self, ctx: &mut Context<H>, copy: &Copy<'_>) {
+        let Some(temp) = &self.temp else { return };
+        if let Ok(mut access) = ctx.want_write(&copy.upper.layer.mnt) {
+            copy.upper.remove_temp(&mut access, temp);
+        }
+    }
+}
+
+impl Temp {
+    pub(super) fn dentry(&self) -> &Dentry {
+        &self.dentry
+    }
+
+    /// The copy came to nothing.
+    pub(super) fn discard<H: Held>(self, ctx: &mut Context<H>, copy: &Copy<'_>) {
+        if let Ok(mut access) = ctx.want_write(&copy.upper.layer.mnt) {
+            copy.upper.remove_temp(&mut access, &self.name);
+        }
+    }
+}
+
+impl Copy<'_> {
+    /// A regular file for the data, that only we can reach.
+    pub(super) fn create_nameless<H: Held>(&self, ctx: &mut Context<H>) -> Result<Nameless> {
+        let label = vfs::cred::for_copy_up(self.dentry)?;
+        let cred = label.as_ref().unwrap_or(&self.writer);
+        let _writer = vfs::cred::override_creds(cred);
+        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+        if self.upper.tmpfile {
+            let file = access.tmpfile(&self.upper.work, 0, &self.writer)?;
+            return Ok(Nameless { file, temp: None });
+        }
+        let (dentry, name) = self.at_temp_name(&mut access, |mut temp| {
+            temp.create(0)?;
+            Ok(temp)
+        })?;
+        let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
+        let opened = Path::new(&self.upper.layer.mnt, &dentry).open(flags, &self.writer);
+        match opened {
+            Ok(file) => Ok(Nameless {
+                file,
+                temp: Some(name),
+            }),
+            Err(e) => {
+                self.upper.remove_temp(&mut access, &name);
+                Err(e)
+            }
+        }
+    }
+
+    /// A directory, symlink or special file as the source is one.
+    pub(super) fn create_temp<H: Held>(&self, ctx: &mut Context<H>) -> Result<Temp> {
+        let label = vfs::cred::for_copy_up(self.dentry)?;
+        let cred = label.as_ref().unwrap_or(&self.writer);
+        let target = match self.inode.kind() {
+            Kind::Symlink => Some(Link::read(self.source.dentry)?),
+            _ => None,
+        };
+        let _writer = vfs::cred::override_creds(cred);
+        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+        let (dentry, name) = self.at_temp_name(&mut access, |mut temp| match &target {
+            Some(target) => temp.symlink(target.text()).map(|()| temp),
+            None if self.inode.is_dir() => temp.mkdir(0),
+            None => {
+                temp.mknod(self.stat.mode(), self.stat.rdev())?;
+                Ok(temp)
+            }
+        })?;
+        Ok(Temp { dentry, name })
+    }
+
+    /// Makes something under a name in `work/` that nobody uses.
+    fn at_temp_name<'w>(
+        &self,
+        access: &'w mut WriteAccess<'_>,
+        make: impl FnOnce(LockedName<'w>) -> Result<LockedName<'w>>,
+    ) -> Result<(ARef<Dentry>, Name)> {
+        let name = self.upper.temp_name()?;
+        let made = make(access.lock_name(&self.upper.work, &name)?)?;
+        Ok((made.keep(), name))
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Step 5 of a copy-up: the copy gets its name. The only step during which a
+//! directory is locked, and no data moves in it.
+//!
+//! While the data was copied with no lock held, the object may have lost its
+//! name: by `unlink`, which leaves a whiteout, or by `rename` of another object
+//! over it. So the name is looked up afresh under the directory's lock, and the
+//! copy is put there only if nobody else has been.
+
+use super::{
+    nameless::{Nameless, Temp},
+    Copy,
+};
+use crate::{
+    layers::Rovl,
+    vfs::{
+        dentry::Name,
+        lock::{Context, Held, WriteAccess},
+        Dentry,
+    },
+    whiteout,
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// Where a copy belongs.
+struct Place {
+    parent: ARef<Dentry<Rovl>>,
+    /// The parent in the upper layer.
+    dir: ARef<Dentry>,
+    name: Name,
+}
+
+impl Copy<'_> {
+    /// Where the object lives now; `None` if it has lost its name.
+    fn place(&self) -> Result<Option<Place>> {
+        if self.dentry.is_unhashed() {
+            return Ok(None);
+        }
+        let parent = self.dentry.parent();
+        let dir = parent.node()?.data().upper().ok_or(EIO)?.into();
+        Ok(Some(Place {
+            parent,
+            dir,
+            name: self.dentry.name(),
+        }))
+    }
+
+    /// Whether the object still lives at `place`. Stable while the upper
+    /// directory is locked: who takes the name away changes the upper directory
+    /// first.
+    fn lives_at(&self, place: &Place) -> bool {
+        !self.dentry.is_unhashed()
+            && self.dentry.parent() == place.parent
+            && *self.dentry.name() == *place.name
+    }
+
+    /// Links a whole file in. An object that has lost its name keeps the copy
+    /// without one: those who have it open go on with that.
+    pub(super) fn publish_file<H: Held>(
+        &self,
+        ctx: &mut Context<H>,
+        copy: &Nameless,
+    ) -> Result<ARef<Dentry>> {
+        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+        let Some(place) = self.place()? else {
+            return self.keep_nameless(&mut access, copy);
+        };
+        whiteout::set_impure(&mut access, place.parent.node()?)?;
+        let linked = match &copy.temp {
+            None => self.link_at(&mut access, &place, copy)?,
+            Some(temp) => self.move_to(&mut access, &place, temp)?,
+        };
+        match linked {
+            Some(upper) => Ok(upper),
+            None => self.keep_nameless(&mut access, copy),
+        }
+    }
+
+    /// Links a file made by `->tmpfile`; `None` if its name is taken.
+    fn link_at(
+        &self,
+        access: &mut WriteAccess<'_>,
+        place: &Place,
+        copy: &Nameless,
+    ) -> Result<Option<ARef<Dentry>>> {
+        let mut name = match access.lock_name(&place.dir, &place.name) {
+            // The directory itself has been removed.
+            Err(e) if e == ENOENT => return Ok(None),
+            other => other?,
+        };
+        if name.inode().is_some() || !self.lives_at(place) {
+            return Ok(None);
+        }
+        let times = name.dir_times();
+        match name.link(copy.dentry()) {
+            Err(e) if e == ENOENT => return Ok(None),
+            other => other?,
+        }
+        // To copy up is not to change the directory. The copy has its name now,
+        // and that it cannot be hidden is no reason to fail.
+        let _ = name.set_dir_times(times);
+        Ok(Some(name.keep()))
+    }
+
+    /// Moves an object from its temporary name into place; `None` if the place
+    /// is taken.
+    fn move_to(
+        &self,
+        access: &mut WriteAccess<'_>,
+        place: &Place,
+        temp: &Name,
+    ) -> Result<Option<ARef<Dentry>>> {
+        let (from, to) = ((&*self.upper.work, &**temp), (&*place.dir, &*place.name));
+        let mut rename = match access.lock_rename(from, to, 0) {
+            Err(e) if e == ENOENT => return Ok(None),
+            other => other?,
+        };
+        if !rename.new_name().is_negative() || !self.lives_at(place) {
+            return Ok(None);
+        }
+        let times = rename.new_dir_times()?;
+        match rename.rename() {
+            Err(e) if e == ENOENT => return Ok(None),
+            other => other?,
+        }
+        // As in `link_at`.
+        let _ = rename.set_new_dir_times(times);
+        Ok(Some(rename.old().into()))
+    }
+
+    /// The copy of a file that has lost its name: it lives as long as it is
+    /// open.
+    fn keep_nameless(
+        &self,
+        access: &mut WriteAccess<'_>,
+        copy: &Nameless,
+    ) -> Result<ARef<Dentry>> {
+        if let Some(temp) = &copy.temp {
+            self.upper.remove_temp(access, temp);
+        }
+        Ok(copy.dentry().into())
+    }
+
+    /// Moves a directory, symlink or special file into place.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it has lost its name.
+    pub(super) fn publish_temp<H: Held>(
+        &self,
+        ctx: &mut Context<H>,
+        temp: &Temp,
+    ) -> Result<ARef<Dentry>> {
+        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+        let place = self.place()?.ok_or(ENOENT)?;
+        whiteout::set_impure(&mut access, place.parent.node()?)?;
+        self.move_to(&mut access, &place, &temp.name)?.ok_or(ENOENT)
+    }
+}

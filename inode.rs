@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The overlay inode: its upper and lower objects.
+
+use crate::{
+    layers::{self, Layers, Rovl},
+    vfs::{self, inode::Operations, inode::Found, Dentry, Inode, Path, SuperBlock},
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        SetOnce,
+    },
+};
+
+/// An object in a lower layer.
+pub(crate) struct LowerObject {
+    /// Index into [`Layers::lower`].
+    pub(crate) layer: usize,
+    pub(crate) dentry: ARef<Dentry>,
+}
+
+impl LowerObject {
+    pub(crate) fn path<'a>(&'a self, layers: &'a Layers) -> Result<Path<'a>> {
+        Ok(layers.lower(self.layer)?.path(&self.dentry))
+    }
+}
+
+/// Which inode number an object is shown with: it stays the same when the
+/// object is copied up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Index into [`Layers::filesystems`].
+    pub(crate) fs: usize,
+    pub(crate) ino: u64,
+}
+
+/// What one lookup found, and what an overlay inode is made of.
+pub(crate) struct Objects {
+    pub(crate) upper: Option<ARef<Dentry>>,
+    /// Topmost first. A directory has all that are merged; anything else at
+    /// most one, and none below an upper object.
+    pub(crate) lower: KVec<LowerObject>,
+    /// Where an upper object was copied from, if that is known.
+    pub(crate) origin: Option<Identity>,
+    /// For an upper directory: it may hold objects whose origin is elsewhere.
+    pub(crate) impure: bool,
+}
+
+impl Objects {
+    /// Which inode number an object made of these is shown with.
+    pub(crate) fn identity(&self, layers: &Layers) -> Result<Identity> {
+        identity(layers, self.origin, self.upper.as_deref(), &self.lower)
+    }
+}
+
+/// An object keeps the number of what it was copied from. A lower file with
+/// several names does not: its names become several files.
+fn identity(
+    layers: &Layers,
+    origin: Option<Identity>,
+    upper: Option<&Dentry>,
+    lower: &[LowerObject],
+) -> Result<Identity> {
+    if let Some(origin) = origin {
+        return Ok(origin);
+    }
+    if let Some(lower) = lower.first() {
+        let inode = lower.dentry.positive()?;
+        if upper.is_none() || inode.is_dir() || inode.nlink() == 1 {
+            return Ok(Identity {
+                fs: layers.lower(lower.layer)?.fs,
+                ino: inode.ino(),
+            });
+        }
+    }
+    Ok(Identity {
+        fs: layers.upper()?.layer.fs,
+        ino: upper.ok_or(EIO)?.positive()?.ino(),
+    })
+}
+
+/// What rovl keeps for an inode.
+pub(crate) struct OverlayInode {
+    /// The object in the upper layer. Set once, by the lookup that finds it or
+    /// by the copy-up that makes it; whoever sees it sees a whole object.
+    upper: SetOnce<ARef<Dentry>>,
+    pub(crate) lower: KVec<LowerObject>,
+    pub(crate) origin: Option<Identity>,
+    /// The address of the inode below by which lookups find this one: the upper
+    /// one if there is one. Zero for an inode that is not to be found.
+    key: Atomic<usize>,
+    /// See [`Objects::impure`]; only ever becomes true.
+    pub(crate) impure: Atomic<bool>,
+    /// The merged listing, for directories; see `readdir.rs`.
+    pub(crate) listing: Pin<KBox<crate::readdir::Cache>>,
+}
+
+/// The object that stands for the whole now.
+pub(crate) struct Real<'a> {
+    pub(crate) path: Path<'a>,
+    /// Whether it is in the upper layer.
+    pub(crate) is_upper: bool,
+}
+
+impl OverlayInode {
+    /// The upper object, once there is one.
+    pub(crate) fn upper(&self) -> Option<&Dentry> {
+        self.upper.as_ref().map(|d| &**d)
+    }
+
+    /// Whether this is a directory with parts in more than one layer, or in the
+    /// upper layer with lower parts.
+    pub(crate) fn is_merged(&self) -> bool {
+        self.lower.len() + usize::from(self.upper().is_some()) > 1
+    }
+
+    /// The topmost object.
+    pub(crate) fn real<'a>(&'a self, layers: &'a Layers) -> Result<Real<'a>> {
+        if let Some(upper) = self.upper() {
+            return Ok(Real {
+                path: Path::new(layers.upper_mnt()?, upper),
+                is_upper: true,
+            });
+        }
+        Ok(Real {
+            path: self.lower.first().ok_or(EIO)?.path(layers)?,
+            is_upper: false,
+        })
+    }
+
+    /// Which inode number the object is shown with.
+    pub(crate) fn identity(&self, layers: &Layers) -> Result<Identity> {
+        identity(layers, self.origin, self.upper(), &self.lower)
+    }
+}
+
+/// The topmost object of an inode.
+pub(crate) fn real(inode: &Inode<Rovl>) -> Result<Real<'_>> {
+    inode.data().real(layers::of(inode))
+}
+
+/// Step 6 of a copy-up, and the one moment at which an object changes layers:
+/// from here on everybody uses the upper object. Returns false if somebody has
+/// done so before.
+pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool> {
+    let data = inode.data();
+    let below: ARef<Inode> = upper.positive()?.into();
+    if !data.upper.populate(upper) {
+        return Ok(false);
+    }
+    inode.set_backing(&below, true);
+    inode.copy_attributes(&below);
+    if data.key.load(Relaxed) != 0 {
+        data.key.store(below.as_ptr().addr(), Relaxed);
+        inode.rehash(hash_of(&below));
+    }
+    Ok(true)
+}
+
+fn hash_of(below: &Inode) -> u64 {
+    below.as_ptr().addr() as u64
+}
+
+/// The overlay inode for what a lookup found: one that is in use, or a new one.
+pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<Rovl>>> {
+    let layers = layers::of_sb(sb);
+    let top: ARef<Dentry> = match (&objects.upper, objects.lower.first()) {
+        (Some(upper), _) => upper.clone(),
+        (None, Some(lower)) => lower.dentry.clone(),
+        (None, None) => return Err(ENOENT),
+    };
+    let below = top.positive()?;
+    let is_upper = objects.upper.is_some();
+    // A lower file with several names becomes several files when it is copied
+    // up (there is no index yet), so each name has an inode of its own.
+    let is_shared = is_upper || below.is_dir() || below.nlink() <= 1;
+    let key = if is_shared { below.as_ptr().addr() } else { 0 };
+
+    let data = OverlayInode {
+        upper: SetOnce::new(),
+        lower: objects.lower,
+        origin: objects.origin,
+        key: Atomic::new(key),
+        impure: Atomic::new(objects.impure),
+        listing: crate::readdir::Cache::new()?,
+    };
+    if let Some(upper) = objects.upper {
+        data.upper.populate(upper);
+    }
+    let ino = data.identity(layers)?.ino;
+    let new = if is_shared {
+        match sb.get_inode(hash_of(below), &|other| other.key.load(Relaxed) == key, data)? {
+            Found::Cached(inode) => return Ok(inode),
+            Found::New(new) => new,
+        }
+    } else {
+        sb.new_unhashed_inode(data)?
+    };
+
+    let inode = new.inode();
+    inode.set_backing(below, is_upper);
+    inode.copy_attributes(below);
+    crate::xattr::init_flags(inode);
+    inode.set_nlink(if below.is_dir() { 1 } else { below.nlink() });
+    let operations = match below.kind() {
+        vfs::inode::Kind::Directory => Operations::Directory,
+        vfs::inode::Kind::Regular => Operations::Regular,
+        vfs::inode::Kind::Symlink => Operations::Symlink,
+        vfs::inode::Kind::Special => Operations::Special(below.rdev()),
+    };
+    let mode = below.mode();
+    // Inode numbers of several filesystems could be equal in one mount, but
+    // directories are told apart by `i_ino` alone.
+    let ino = if layers.on_one_filesystem() || !below.is_dir() {
+        ino
+    } else {
+        vfs::attr::next_ino()
+    };
+    Ok(new.publish(ino, mode, operations))
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A layer, the stack of layers, and what each can do.
+
+use crate::{
+    copyup::InFlight,
+    inode::OverlayInode,
+    vfs::{self, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
+};
+use kernel::{cred::Credential, prelude::*, str::CString, sync::aref::ARef};
+
+/// The filesystem type.
+pub(crate) struct Rovl;
+
+impl vfs::FileSystem for Rovl {
+    const NAME: &'static CStr = c"rovl";
+    const MAGIC: usize = 0x726f_766c;
+    type Super = Overlay;
+    type Inode = OverlayInode;
+    type File = crate::file::OpenFile;
+    type Directory = crate::readdir::OpenDirectory;
+}
+
+/// What one mount keeps.
+pub(crate) struct Overlay {
+    /// The layers, and as whom they are accessed.
+    pub(crate) layers: Layers,
+    /// Copies that are being made.
+    pub(crate) in_flight: Pin<KBox<InFlight>>,
+    /// The options, as `show_options` tells them.
+    pub(crate) options: crate::mount::Shown,
+}
+
+/// The stack.
+pub(crate) struct Layers {
+    /// The writable layer, if there is one.
+    pub(crate) upper: Option<Upper>,
+    /// The read-only layers, topmost first.
+    pub(crate) lower: KVec<Layer>,
+    /// The distinct filesystems the layers are on; that of the upper layer is
+    /// the first, or without one that of the topmost lower layer.
+    pub(crate) filesystems: KVec<LayerFs>,
+    /// As whom the layers are accessed: the mounter, without the right to
+    /// reserved blocks.
+    pub(crate) cred: ARef<Credential>,
+    /// The longest name that any layer may have, in bytes.
+    pub(crate) namelen: i64,
+}
+
+impl Drop for Layers {
+    /// Lets go of the work directory and of all mounts, those together: each by
+    /// itself would wait for a grace period.
+    fn drop(&mut self) {
+        let upper = self.upper.take().map(|upper| {
+            // Dentries and marked inodes must go before their mount does.
+            let Upper { layer, work, in_use, .. } = upper;
+            drop(work);
+            drop(in_use);
+            layer
+        });
+        let count = self.lower.len().saturating_add(1);
+        let mut mounts = KVec::with_capacity(count, GFP_KERNEL).unwrap_or(KVec::new());
+        for layer in Iterator::chain(self.lower.drain_all(), upper) {
+            // Without memory they are unmounted one by one.
+            let _ = mounts.push_within_capacity(layer.mnt);
+        }
+        vfs::mount::unmount_all(mounts);
+    }
+}
+
+/// One layer: a directory tree seen through a private mount of ours.
+pub(crate) struct Layer {
+    pub(crate) mnt: PrivateMount,
+    /// As the user named it, for messages and `show_options`.
+    pub(crate) name: CString,
+    /// Index into [`Layers::filesystems`].
+    pub(crate) fs: usize,
+}
+
+impl Layer {
+    pub(crate) fn root(&self) -> &Dentry {
+        self.mnt.root()
+    }
+
+    pub(crate) fn path<'a>(&'a self, dentry: &'a Dentry) -> Path<'a> {
+        Path::new(&self.mnt, dentry)
+    }
+}
+
+/// A filesystem that holds layers.
+pub(crate) struct LayerFs {
+    /// [`SuperBlock::address`] of it.
+    pub(crate) sb: usize,
+    /// What `st_dev` says for its files when the layers are on several
+    /// filesystems.
+    pub(crate) pseudo_dev: vfs::attr::AnonDev,
+    /// Whether file handles can be decoded (NFS export), so that the origin of
+    /// a copied-up file can be found again.
+    pub(crate) has_file_handles: bool,
+}
+
+/// The writable layer and its work directory.
+pub(crate) struct Upper {
+    pub(crate) layer: Layer,
+    /// `work/` in the directory given as `workdir`: empty but for what is being
+    /// made.
+    pub(crate) work: ARef<Dentry>,
+    pub(crate) workdir_name: CString,
+    /// Whether its filesystem has `->tmpfile`.
+    pub(crate) tmpfile: bool,
+    /// Holds other rovl mounts off the upper and work directories.
+    pub(crate) in_use: crate::mount::InUse,
+    /// Makes names in `work/` unique within this mount.
+    pub(crate) serial: kernel::sync::atomic::Atomic<u64>,
+}
+
+impl Layers {
+    /// The writable layer; `EROFS` without one.
+    pub(crate) fn upper(&self) -> Result<&Upper> {
+        self.upper.as_ref().ok_or(EROFS)
+    }
+
+    /// The mount through which upper objects are seen; `EROFS` without one.
+    pub(crate) fn upper_mnt(&self) -> Result<&Mount> {
+        Ok(&self.upper()?.layer.mnt)
+    }
+
+    /// The lower layer with this index.
+    pub(crate) fn lower(&self, index: usize) -> Result<&Layer> {
+        self.lower.get(index).ok_or(EIO)
+    }
+
+    /// Whether all layers are on one filesystem, so that its inode numbers can
+    /// be shown as they are, with the `st_dev` of the mount.
+    pub(crate) fn on_one_filesystem(&self) -> bool {
+        self.filesystems.len() == 1
+    }
+
+    /// Acts as the mounter until the result is dropped.
+    pub(crate) fn as_mounter(&self) -> vfs::cred::Override<'_> {
+        vfs::cred::override_creds(&self.cred)
+    }
+}
+
+/// The layers of the mount an inode belongs to.
+pub(crate) fn of(inode: &Inode<Rovl>) -> &Layers {
+    of_sb(inode.sb())
+}
+
+/// The layers of a mount.
+pub(crate) fn of_sb(sb: &SuperBlock<Rovl>) -> &Layers {
+    &sb.data().layers
+}

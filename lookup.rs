@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One name through all the layers.
+
+use crate::{
+    inode::{self, Identity, LowerObject, Objects},
+    layers::{self, Layers, Rovl},
+    vfs::{export::Handle, Dentry, Inode, Path},
+    whiteout::{self, Opacity},
+};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// What one layer has to say about a name.
+enum Answer {
+    /// Nothing: ask the next layer.
+    Silent,
+    /// There is no such name, whatever is below.
+    Whiteout,
+    /// An object that is merged with nothing below: no directory, or an opaque
+    /// one.
+    Final(ARef<Dentry>),
+    /// A directory, to be merged with those below.
+    Merged(ARef<Dentry>),
+}
+
+/// Asks one layer for `name` in its part of a directory.
+fn ask(dir: Path<'_>, name: &[u8]) -> Result<Answer> {
+    let dentry = match dir.lookup(name) {
+        Ok(dentry) => dentry,
+        // A name too long for this layer is a name it does not have.
+        Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(Answer::Silent),
+        Err(e) => return Err(e),
+    };
+    let object = Path::new(dir.mnt, &dentry);
+    let found = object.inode()?;
+    if found.is_whiteout() {
+        return Ok(Answer::Whiteout);
+    }
+    if found.is_dir() {
+        if !dentry.can_lookup() {
+            return Err(EREMOTE);
+        }
+        return Ok(match whiteout::opacity(object)? {
+            Opacity::Opaque => Answer::Final(dentry),
+            Opacity::Merged | Opacity::XattrWhiteouts => Answer::Merged(dentry),
+        });
+    }
+    if found.is_regular()
+        && found.size() == 0
+        && whiteout::has_xattr_whiteouts(dir)?
+        && whiteout::is_whiteout(object)?
+    {
+        return Ok(Answer::Whiteout);
+    }
+    Ok(Answer::Final(dentry))
+}
+
+/// Looks `name` up in all the layers of `dir`, with the mounter's credentials.
+/// `None` if no layer has it.
+pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
+    let layers = layers::of(dir);
+    let _mounter = layers.as_mounter();
+    let mut found = Objects {
+        upper: None,
+        lower: KVec::new(),
+        origin: None,
+        impure: false,
+    };
+
+    if let Some(upper_dir) = dir.data().upper() {
+        let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
+        match ask(upper_dir, name)? {
+            Answer::Silent => {}
+            Answer::Whiteout => return Ok(None),
+            Answer::Final(dentry) => return Ok(Some(upper_only(layers, found, dentry)?)),
+            Answer::Merged(dentry) => {
+                found.impure = whiteout::is_impure(Path::new(upper_dir.mnt, &dentry))?;
+                found.upper = Some(dentry);
+            }
+        }
+    }
+
+    for part in &dir.data().lower {
+        let (dentry, last) = match ask(part.path(layers)?, name)? {
+            Answer::Silent => continue,
+            Answer::Whiteout => break,
+            Answer::Final(dentry) => (dentry, true),
+            Answer::Merged(dentry) => (dentry, false),
+        };
+        let has_dir = found.upper.is_some() || !found.lower.is_empty();
+        if has_dir && !dentry.positive()?.is_dir() {
+            break;
+        }
+        let layer = part.layer;
+        found.lower.push(LowerObject { layer, dentry }, GFP_KERNEL)?;
+        if last {
+            break;
+        }
+    }
+    if found.upper.is_none() && found.lower.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(found))
+}
+
+/// An upper object with nothing merged below it.
+fn upper_only(layers: &Layers, mut found: Objects, dentry: ARef<Dentry>) -> Result<Objects> {
+    let object = Path::new(layers.upper_mnt()?, &dentry);
+    if dentry.positive()?.is_dir() {
+        found.impure = whiteout::is_impure(object)?;
+    } else {
+        found.origin = origin_of(layers, object);
+    }
+    found.upper = Some(dentry);
+    Ok(found)
+}
+
+/// The object `dentry` of `dir`: `->lookup`.
+pub(crate) fn lookup(
+    dir: &Inode<Rovl>,
+    dentry: &Dentry<Rovl>,
+) -> Result<Option<ARef<Inode<Rovl>>>> {
+    match find(dir, &dentry.name())? {
+        Some(objects) => Ok(Some(inode::get(dir.sb(), objects)?)),
+        None => Ok(None),
+    }
+}
+
+/// Whether a layer below the upper one has `name` in this directory, so that a
+/// whiteout is needed to hide it.
+pub(crate) fn is_in_lower(dir: &Inode<Rovl>, name: &[u8]) -> Result<bool> {
+    let layers = layers::of(dir);
+    let _mounter = layers.as_mounter();
+    for part in &dir.data().lower {
+        match ask(part.path(layers)?, name)? {
+            Answer::Silent => {}
+            Answer::Whiteout => return Ok(false),
+            Answer::Final(_) | Answer::Merged(_) => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
+/// The inode number with which `name` is shown, for `d_ino` of listings.
+pub(crate) fn ino_of_entry(dir: &Dentry<Rovl>, name: &[u8]) -> Result<u64> {
+    let dir = dir.node()?;
+    let layers = layers::of(dir);
+    let objects = find(dir, name)?.ok_or(ENOENT)?;
+    Ok(objects.identity(layers)?.ino)
+}
+
+/// `overlay.origin`: where an object of the upper layer was copied from. On
+/// disk a version, a magic number, the length of the whole, flags, the type of
+/// the handle, the UUID of its filesystem, and the handle.
+struct Origin {
+    uuid: [u8; 16],
+    handle: Handle,
+}
+
+const ORIGIN_VERSION: u8 = 0;
+const ORIGIN_MAGIC: u8 = 0xfb;
+const ORIGIN_HEADER_LEN: usize = 21;
+const ORIGIN_MAX_LEN: usize = ORIGIN_HEADER_LEN + crate::vfs::export::MAX_HANDLE_LEN;
+/// The handle is in big-endian words.
+const ORIGIN_BIG_ENDIAN: u8 = 1 << 0;
+/// The handle is the same in both byte orders.
+const ORIGIN_ANY_ENDIAN: u8 = 1 << 1;
+/// The handle names an upper object; that is another mark's.
+const ORIGIN_PATH_UPPER: u8 = 1 << 2;
+
+impl Origin {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let [version, magic, len, flags, kind, rest @ ..] = value else {
+            return None;
+        };
+        let (uuid, handle) = rest.split_first_chunk::<16>()?;
+        let native = if cfg!(target_endian = "big") {
+            ORIGIN_BIG_ENDIAN
+        } else {
+            0
+        };
+        let known = ORIGIN_BIG_ENDIAN | ORIGIN_ANY_ENDIAN | ORIGIN_PATH_UPPER;
+        if *version != ORIGIN_VERSION
+            || *magic != ORIGIN_MAGIC
+            || usize::from(*len) != value.len()
+            || flags & !known != 0
+            || (flags & ORIGIN_ANY_ENDIAN == 0 && flags & ORIGIN_BIG_ENDIAN != native)
+        {
+            return None;
+        }
+        Some(Self {
+            uuid: *uuid,
+            handle: Handle::from_bytes(*kind, handle).ok()?,
+        })
+    }
+}
+
+/// The value of `overlay.origin` for a copy of `object`; empty if its
+/// filesystem has no handles, which says "a copy, of I cannot say what".
+pub(crate) fn origin_value(object: Path<'_>) -> Result<KVec<u8>> {
+    let mut value = KVec::new();
+    let sb = object.inode()?.super_block();
+    if !crate::vfs::export::can_decode(sb) {
+        return Ok(value);
+    }
+    let Ok(handle) = Handle::encode(object.dentry) else {
+        return Ok(value);
+    };
+    let Ok(len) = u8::try_from(ORIGIN_HEADER_LEN.saturating_add(handle.len_bytes())) else {
+        return Ok(value);
+    };
+    let flags = if cfg!(target_endian = "big") {
+        ORIGIN_BIG_ENDIAN
+    } else {
+        0
+    };
+    let header = [ORIGIN_VERSION, ORIGIN_MAGIC, len, flags, handle.kind()];
+    value.extend_from_slice(&header, GFP_KERNEL)?;
+    value.extend_from_slice(&sb.uuid(), GFP_KERNEL)?;
+    for byte in handle.bytes() {
+        value.push(byte, GFP_KERNEL)?;
+    }
+    Ok(value)
+}
+
+/// Where an upper object that is no directory was copied from, if that is
+/// still there and had one name only: a file with several becomes several.
+fn origin_of(layers: &Layers, object: Path<'_>) -> Option<Identity> {
+    let mut value = [0; ORIGIN_MAX_LEN];
+    let len = crate::vfs::xattr::get(object, whiteout::ORIGIN, &mut value).ok()?;
+    let origin = Origin::parse(value.get(..len)?)?;
+    for layer in &layers.lower {
+        let sb = layer.root().super_block();
+        let fs = layers.filesystems.get(layer.fs)?;
+        if !fs.has_file_handles || sb.uuid() != origin.uuid {
+            continue;
+        }
+        let Ok(dentry) = origin.handle.decode(&layer.mnt) else {
+            continue;
+        };
+        let inode = dentry.inode()?;
+        let same_kind = inode.kind() == object.dentry.inode()?.kind();
+        if same_kind && inode.nlink() == 1 {
+            return Some(Identity {
+                fs: layer.fs,
+                ino: inode.ino(),
+            });
+        }
+    }
+    None
+}

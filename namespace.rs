@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changes to names: create, link, unlink, rename, tmpfile.
+//!
+//! Every change looks at the upper layer afresh, under the lock of the upper
+//! directory: what the overlay's own dentry says may be behind a copy-up that
+//! is just being published.
+//!
+//! What is made in place of a whiteout, and what takes the place of an object,
+//! is made whole in `work/` first and moved there in one step.
+
+use crate::{
+    copyup, inode,
+    layers::{self, Layers, Rovl, Upper},
+    lookup, readdir,
+    vfs::{
+        self,
+        acl::{self, Inherited},
+        attr::Attributes,
+        bindings::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, S_ISGID},
+        cred::NewCred,
+        dentry::Name,
+        dir_ops::{DirOperations, New},
+        lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
+        Dentry, Inode, Path,
+    },
+    whiteout,
+};
+use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
+
+impl DirOperations for Rovl {
+    fn lookup(dir: &Inode<Self>, dentry: &Dentry<Self>) -> Result<Option<ARef<Inode<Self>>>> {
+        lookup::lookup(dir, dentry)
+    }
+
+    fn make(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &Inode<Self>,
+        dentry: &Dentry<Self>,
+        new: New<'_>,
+    ) -> Result<ARef<Inode<Self>>> {
+        if let New::Special { mode, rdev: 0 } = new {
+            if vfs::inode::is_char_device(mode) {
+                // It would be a whiteout, and so not to be seen.
+                return Err(EPERM);
+            }
+        }
+        let place = Place::prepare(ctx, dir, dentry)?;
+        let inherited = acl::inherit(dir, new.mode())?;
+        let cred = creator(place.layers, dir, dentry, new.mode())?;
+        let _creator = vfs::cred::override_creds(&cred);
+        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+        let made = place.put(
+            &mut access,
+            new.mode(),
+            |name| make_at(name, new),
+            |access, made| inherited.apply(access, made, setgid_of(dir, new.mode())),
+        )?;
+        place.adopt(&mut access, made)
+    }
+
+    fn link(
+        ctx: &mut Context<DirectoryLock>,
+        old: &Dentry<Self>,
+        dir: &Inode<Self>,
+        dentry: &Dentry<Self>,
+    ) -> Result<ARef<Inode<Self>>> {
+        copyup::copy_up(ctx, old)?;
+        let place = Place::prepare(ctx, dir, dentry)?;
+        let inode = old.node()?;
+        let from = inode.data().upper().ok_or(EIO)?;
+        let _mounter = place.layers.as_mounter();
+        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+        if has_origin(inode) {
+            whiteout::set_impure(&mut access, dir)?;
+        }
+        place.put(
+            &mut access,
+            0,
+            |mut name| name.link(from).map(|()| name),
+            |_, _| Ok(()),
+        )?;
+        drop(access);
+        inode.set_nlink(from.positive()?.nlink());
+        inode.copy_attributes(from.positive()?);
+        place.changed();
+        Ok(inode.into())
+    }
+
+    fn remove(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &Inode<Self>,
+        dentry: &Dentry<Self>,
+    ) -> Result {
+        let inode = dentry.node()?;
+        if inode.is_dir() {
+            readdir::check_empty(ctx, inode)?;
+        }
+        let place = Place::prepare(ctx, dir, dentry)?;
+        let hides = lookup::is_in_lower(dir, &place.name)?;
+        let _mounter = place.layers.as_mounter();
+        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+        if hides {
+            place.whiteout(&mut access, inode)?;
+        } else {
+            place.remove(&mut access, inode)?;
+        }
+        drop(access);
+        lost_a_name(inode);
+        place.changed();
+        Ok(())
+    }
+
+    fn rename(
+        ctx: &mut Context<DirectoryLock>,
+        old: (&Inode<Self>, &Dentry<Self>),
+        new: (&Inode<Self>, &Dentry<Self>),
+        flags: u32,
+    ) -> Result {
+        if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 {
+            return Err(EINVAL);
+        }
+        Rename::prepare(ctx, old, new, flags & RENAME_EXCHANGE != 0)?.run(ctx)
+    }
+
+    fn tmpfile(
+        ctx: &mut Context<Nothing>,
+        parent: &Dentry<Self>,
+        file: &File,
+        mode: u16,
+    ) -> Result<(ARef<Inode<Self>>, crate::file::OpenFile)> {
+        let dir = parent.node()?;
+        let layers = layers::of(dir);
+        if !layers.upper()?.tmpfile {
+            return Err(EOPNOTSUPP);
+        }
+        copyup::copy_up(ctx, parent)?;
+        let mode = vfs::bindings::S_IFREG as u16 | mode;
+        let cred = creator(layers, dir, parent, mode)?;
+        let upper_dir = dir.data().upper().ok_or(EIO)?;
+        let _creator = vfs::cred::override_creds(&cred);
+        let access = ctx.want_write(layers.upper_mnt()?)?;
+        let path = Path::new(access.mnt(), upper_dir);
+        let real = vfs::file::backing_tmpfile_open(file, path, mode, &layers.cred)?;
+        let inode = new_inode(dir, file_dentry(&real).into())?;
+        inode.set_nlink(0);
+        Ok((inode, crate::file::OpenFile::of_tmpfile(real)))
+    }
+}
+
+/// As whom an object is created: the mounter, for the caller, who owns it; in a
+/// set-group-id directory its group does.
+fn creator(
+    layers: &Layers,
+    dir: &Inode<Rovl>,
+    dentry: &Dentry<Rovl>,
+    mode: u16,
+) -> Result<ARef<Credential>> {
+    let caller = vfs::cred::current();
+    let (uid, mut gid) = vfs::cred::current_fs_owner();
+    if u32::from(dir.mode()) & S_ISGID != 0 {
+        gid = dir.owner().1;
+    }
+    let _mounter = layers.as_mounter();
+    let mut cred = NewCred::prepare()?;
+    cred.set_fs_owner((uid, gid));
+    cred.create_files_as(dentry, mode, &caller)?;
+    Ok(cred.finish())
+}
+
+/// A directory made in a set-group-id directory is one too.
+fn setgid_of(dir: &Inode<Rovl>, mode: u16) -> u16 {
+    if vfs::inode::is_directory(mode) {
+        dir.mode() & S_ISGID as u16
+    } else {
+        0
+    }
+}
+
+fn make_at<'w>(mut name: LockedName<'w>, new: New<'_>) -> Result<LockedName<'w>> {
+    match new {
+        New::Directory { mode } => return name.mkdir(mode),
+        New::Regular { .. } => name.create(new.mode())?,
+        New::Special { mode, rdev } => name.mknod(mode, rdev)?,
+        New::Symlink { target } => name.symlink(target)?,
+    }
+    Ok(name)
+}
+
+/// The overlay inode for what has just been made in the upper layer.
+fn new_inode(dir: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>> {
+    inode::get(
+        dir.sb(),
+        inode::Objects {
+            upper: Some(upper),
+            lower: KVec::new(),
+            origin: None,
+            impure: false,
+        },
+    )
+}
+
+/// Whether the object's inode number is that of a lower one, which the listing
+/// of the upper layer does not know.
+fn has_origin(inode: &Inode<Rovl>) -> bool {
+    inode.data().origin.is_some() || !inode.data().lower.is_empty()
+}
+
+/// One name of `inode` is gone.
+fn lost_a_name(inode: &Inode<Rovl>) {
+    if inode.is_dir() {
+        return inode.clear_nlink();
+    }
+    match inode.data().upper().and_then(|upper| upper.inode()) {
+        Some(upper) => inode.set_nlink(upper.nlink()),
+        None => inode.drop_nlink(),
+    }
+}
+
+/// The inode at a name of the upper layer is the one the overlay has there;
+/// `ESTALE` if somebody changed the layer under us.
+fn check_same(inode: &Inode<Rovl>, found: &Inode) -> Result {
+    match inode.data().upper().and_then(|upper| upper.inode()) {
+        Some(upper) if upper.is_same(found) => Ok(()),
+        _ => Err(ESTALE),
+    }
+}
+
+/// A name in a directory, and the same in the upper layer.
+struct Place<'a> {
+    layers: &'a Layers,
+    upper: &'a Upper,
+    dir: &'a Inode<Rovl>,
+    upper_dir: &'a Dentry,
+    name: Name,
+}
+
+impl<'a> Place<'a> {
+    /// The directory is copied up if need be.
+    fn prepare(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &'a Inode<Rovl>,
+        dentry: &Dentry<Rovl>,
+    ) -> Result<Self> {
+        copyup::copy_up(ctx, &dentry.parent())?;
+        let layers = layers::of(dir);
+        Ok(Self {
+            layers,
+            upper: layers.upper()?,
+            dir,
+            upper_dir: dir.data().upper().ok_or(EIO)?,
+            name: dentry.name(),
+        })
+    }
+
+    /// The directory has been changed.
+    fn changed(&self) {
+        if let Some(upper_dir) = self.upper_dir.inode() {
+            self.dir.copy_attributes(upper_dir);
+        }
+        readdir::invalidate(self.dir);
+    }
+
+    /// Puts what `make` makes at the name: at once where the name is free, and
+    /// over a whiteout by way of `work/`, where `finish` completes it.
+    fn put(
+        &self,
+        access: &mut WriteAccess<'_>,
+        mode: u16,
+        make: impl for<'w> FnOnce(LockedName<'w>) -> Result<LockedName<'w>>,
+        finish: impl FnOnce(&mut WriteAccess<'_>, &Dentry) -> Result,
+    ) -> Result<ARef<Dentry>> {
+        let name = access.lock_name(self.upper_dir, &self.name)?;
+        match name.inode() {
+            None => return Ok(make(name)?.keep()),
+            Some(there) if there.is_whiteout() => drop(name),
+            Some(there) => {
+                let there = Path::new(&self.upper.layer.mnt, name.dentry());
+                if !whiteout::is_whiteout(there)? {
+                    return Err(EEXIST);
+                }
+                drop(name);
+            }
+        }
+        let temp = self.upper.temp_name()?;
+        let made = make(access.lock_name(&self.upper.work, &temp)?)?.keep();
+        let is_dir = vfs::inode::is_directory(mode);
+        let put = finish(access, &made)
+            .and_then(|()| match is_dir {
+                true => whiteout::set_opaque(access, &made),
+                false => Ok(()),
+            })
+            .and_then(|()| self.exchange_whiteout(access, &temp, is_dir));
+        if put.is_err() || is_dir {
+            // Either what was made, or the whiteout that was there.
+            self.upper.remove_temp(access, &temp);
+        }
+        put.map(|()| made)
+    }
+
+    /// Moves `temp` over the whiteout at the name. A directory cannot replace
+    /// it, so the two change places.
+    fn exchange_whiteout(
+        &self,
+        access: &mut WriteAccess<'_>,
+        temp: &Name,
+        is_dir: bool,
+    ) -> Result {
+        let flags = if is_dir { RENAME_EXCHANGE } else { 0 };
+        let (from, to) = ((&*self.upper.work, &**temp), (self.upper_dir, &*self.name));
+        access.lock_rename(from, to, flags)?.rename()
+    }
+
+    /// Gives what has been made its overlay inode; takes it back if there is no
+    /// memory for one.
+    fn adopt(
+        &self,
+        access: &mut WriteAccess<'_>,
+        made: ARef<Dentry>,
+    ) -> Result<ARef<Inode<Rovl>>> {
+        let inode = new_inode(self.dir, made).inspect_err(|_| {
+            let removed = match lookup::is_in_lower(self.dir, &self.name) {
+                Ok(false) => access
+                    .lock_name(self.upper_dir, &self.name)
+                    .and_then(|mut name| name.remove()),
+                _ => self.replace_by_whiteout(access, false),
+            };
+            if removed.is_err() {
+                pr_warn!("cannot take back what was created without memory\n");
+            }
+        })?;
+        self.changed();
+        Ok(inode)
+    }
+
+    /// Removes the name where something below would come to light.
+    fn whiteout(&self, access: &mut WriteAccess<'_>, inode: &Inode<Rovl>) -> Result {
+        {
+            let mut name = access.lock_name(self.upper_dir, &self.name)?;
+            match name.inode() {
+                // Not copied up, or not yet: whoever is at it finds the
+                // whiteout when he comes to publish.
+                None => return whiteout::make(&mut name),
+                Some(found) => check_same(inode, found)?,
+            }
+        }
+        self.replace_by_whiteout(access, inode.is_dir())
+    }
+
+    fn replace_by_whiteout(&self, access: &mut WriteAccess<'_>, is_dir: bool) -> Result {
+        whiteout::replace(self.upper, access, self.upper_dir, &self.name, is_dir)
+    }
+
+    /// Removes the name where there is nothing below.
+    fn remove(&self, access: &mut WriteAccess<'_>, inode: &Inode<Rovl>) -> Result {
+        if inode.is_dir() {
+            // Whiteouts in a directory that hides all below it hide nothing.
+            whiteout::clear(access, inode.data().upper().ok_or(ESTALE)?)?;
+        }
+        let mut name = access.lock_name(self.upper_dir, &self.name)?;
+        check_same(inode, name.inode().ok_or(ESTALE)?)?;
+        name.remove()
+    }
+}
+
+/// A rename, with everything found out that can be before the upper
+/// directories are locked.
+struct Rename<'a> {
+    old: Place<'a>,
+    new: Place<'a>,
+    old_inode: &'a Inode<Rovl>,
+    /// What the new name is now.
+    target: Option<&'a Inode<Rovl>>,
+    exchange: bool,
+    /// The old name exists below, so it needs a whiteout when it goes.
+    old_hides: bool,
+    /// The new name exists below.
+    new_hides: bool,
+}
+
+impl<'a> Rename<'a> {
+    fn prepare(
+        ctx: &mut Context<DirectoryLock>,
+        (old_dir, old): (&'a Inode<Rovl>, &'a Dentry<Rovl>),
+        (new_dir, new): (&'a Inode<Rovl>, &'a Dentry<Rovl>),
+        exchange: bool,
+    ) -> Result<Self> {
+        let old_inode = old.node()?;
+        let target = new.node().ok();
+        check_movable(old_inode)?;
+        match target {
+            Some(target) if exchange => check_movable(target)?,
+            Some(target) if target.is_dir() => readdir::check_empty(ctx, target)?,
+            _ => {}
+        }
+        copyup::copy_up(ctx, old)?;
+        if exchange {
+            copyup::copy_up(ctx, new)?;
+        }
+        let old_place = Place::prepare(ctx, old_dir, old)?;
+        let new_place = Place::prepare(ctx, new_dir, new)?;
+        Ok(Self {
+            old_hides: lookup::is_in_lower(old_dir, &old_place.name)?,
+            new_hides: lookup::is_in_lower(new_dir, &new_place.name)?,
+            old: old_place,
+            new: new_place,
+            old_inode,
+            target,
+            exchange,
+        })
+    }
+
+    fn run(&self, ctx: &mut Context<DirectoryLock>) -> Result {
+        let _mounter = self.old.layers.as_mounter();
+        let mut access = ctx.want_write(&self.old.upper.layer.mnt)?;
+        self.mark(&mut access)?;
+        self.move_upper(&mut access)?;
+        drop(access);
+        if let Some(target) = self.target.filter(|_| !self.exchange) {
+            lost_a_name(target);
+        }
+        for inode in [Some(self.old_inode), self.target].into_iter().flatten() {
+            if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
+                inode.copy_attributes(upper);
+            }
+        }
+        self.old.changed();
+        self.new.changed();
+        Ok(())
+    }
+
+    /// Marks that must stand before the objects are in their new places.
+    fn mark(&self, access: &mut WriteAccess<'_>) -> Result {
+        let moves = [
+            (Some(self.old_inode), &self.new, self.new_hides),
+            (
+                self.target.filter(|_| self.exchange),
+                &self.old,
+                self.old_hides,
+            ),
+        ];
+        for (inode, to, hides) in moves {
+            let Some(inode) = inode else { continue };
+            if inode.is_dir() && hides {
+                whiteout::set_opaque(access, inode.data().upper().ok_or(EIO)?)?;
+            }
+            if has_origin(inode) {
+                whiteout::set_impure(access, to.dir)?;
+            }
+        }
+        match self.target {
+            Some(target) if target.is_dir() && !self.exchange => clear_target(access, target),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves the upper objects, in one step.
+    fn move_upper(&self, access: &mut WriteAccess<'_>) -> Result {
+        let (old, new) = (&self.old, &self.new);
+        let flags = if self.exchange { RENAME_EXCHANGE } else { 0 };
+        let mut rename = access.lock_rename(
+            (old.upper_dir, &old.name),
+            (new.upper_dir, &new.name),
+            flags,
+        )?;
+        check_same(self.old_inode, rename.old().positive()?)?;
+        let there = rename.new_name().inode();
+        let over_whiteout = match there {
+            Some(there) if there.is_whiteout() => true,
+            Some(_) => whiteout::is_whiteout(Path::new(&new.upper.layer.mnt, rename.new_name()))?,
+            None => false,
+        };
+        let over_upper = there.is_some() && !over_whiteout;
+        if over_upper {
+            check_same(self.target.ok_or(ESTALE)?, there.ok_or(EIO)?)?;
+        } else if self.exchange {
+            return Err(ESTALE);
+        }
+        let is_dir = self.old_inode.is_dir();
+        // The whiteout at the new name may serve at the old one.
+        let swap = over_whiteout && (is_dir || self.old_hides);
+        if swap {
+            rename.set_flags(RENAME_EXCHANGE);
+        } else if self.old_hides && !self.exchange {
+            rename.set_flags(RENAME_WHITEOUT);
+        }
+        rename.rename()?;
+        drop(rename);
+        if swap && !self.old_hides {
+            access.lock_name(old.upper_dir, &old.name)?.remove()?;
+        }
+        Ok(())
+    }
+}
+
+/// A directory that has parts in lower layers cannot be moved: the parts would
+/// stay behind. Programs know `EXDEV` and copy instead.
+fn check_movable(inode: &Inode<Rovl>) -> Result {
+    if inode.is_dir() && !inode.data().lower.is_empty() {
+        return Err(EXDEV);
+    }
+    Ok(())
+}
+
+/// Prepares an empty directory to be replaced: whiteouts in it go, after it has
+/// been made opaque, so that nothing below comes to light in between.
+fn clear_target(access: &mut WriteAccess<'_>, target: &Inode<Rovl>) -> Result {
+    let Some(upper) = target.data().upper() else {
+        return Ok(());
+    };
+    if !target.data().lower.is_empty() {
+        whiteout::set_opaque(access, upper)?;
+    }
+    whiteout::clear(access, upper)
+}
+
+/// Attributes that a new object gets from its directory, where it was made
+/// elsewhere.
+trait Apply {
+    fn apply(self, access: &mut WriteAccess<'_>, made: &Dentry, extra_mode: u16) -> Result;
+}
+
+impl Apply for Inherited {
+    fn apply(self, access: &mut WriteAccess<'_>, made: &Dentry, extra_mode: u16) -> Result {
+        if made.positive()?.kind() == vfs::inode::Kind::Symlink {
+            return Ok(());
+        }
+        let mode = Attributes::new().mode(self.mode | extra_mode);
+        access.set_attributes(made, &mut mode.forced())?;
+        if let Some(acl) = &self.access {
+            access.set_acl(made, acl::Kind::Access, Some(acl))?;
+        }
+        if let Some(acl) = &self.default {
+            access.set_acl(made, acl::Kind::Default, Some(acl))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! rovl: a stacking (union) filesystem that copies up without holding locks.
+//!
+//! The rooms, from the top; a room knows those below it and never those above:
+//!
+//! * [`mount`]: options to a checked configuration to a superblock, with errors
+//!   that name the layer;
+//! * [`namespace`]: create, link, unlink, rename, tmpfile;
+//! * [`readdir`]: one listing out of many;
+//! * [`file`]: open and I/O;
+//! * [`xattr`]: the private namespace, escaping, ACLs, inode flags;
+//! * [`attributes`]: permission, `stat`, `chmod` and their kin;
+//! * [`copyup`]: the copy-up engine;
+//! * [`whiteout`]: whiteouts and opaque marks;
+//! * [`lookup`]: one name through all the layers;
+//! * [`inode`]: the overlay inode, its upper and lower objects;
+//! * [`layers`]: the stack of layers and what each can do;
+//! * [`vfs`]: safe wrappers over the kernel's VFS, the only place with `unsafe`.
+
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+
+mod attributes;
+mod copyup;
+mod file;
+mod inode;
+mod layers;
+mod lookup;
+mod mount;
+mod namespace;
+mod readdir;
+mod vfs;
+mod whiteout;
+mod xattr;
+
+use layers::Rovl;
+use vfs::super_block::{FileSystemType, Registration};
+
+module! {
+    type: RovlModule,
+    name: "rovl",
+    authors: ["The rovl authors"],
+    description: "Stacking filesystem with lock-free copy-up",
+    license: "GPL",
+    alias: ["fs-rovl"],
+}
+
+static FS_TYPE: FileSystemType<Rovl> = FileSystemType::new();
+
+struct RovlModule {
+    _registration: Registration<Rovl>,
+}
+
+impl kernel::Module for RovlModule {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _registration: Registration::new(&FS_TYPE)?,
+        })
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes of inodes: reading (`struct kstat`) and changing (`struct iattr`).
+//!
+//! C headers: [`include/linux/stat.h`](srctree/include/linux/stat.h),
+//! [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::{bindings as b, Inode, Path};
+use kernel::{error::to_result, prelude::*};
+
+pub(crate) use super::bindings::{kgid_t, kuid_t, timespec64};
+
+/// `struct iattr`: what is to change, and to what.
+#[repr(transparent)]
+pub(crate) struct Attributes(b::iattr);
+
+impl Attributes {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self(pin_init::zeroed())
+    }
+
+    /// # Safety
+    ///
+    /// `ptr` is valid and not used by others for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut b::iattr) -> &'a mut Self {
+        // SAFETY: per the contract; `Attributes` is transparent.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    pub(super) fn as_c(&mut self) -> *mut b::iattr {
+        &mut self.0
+    }
+
+    /// `ATTR_*`: which fields are valid and how they are meant.
+    pub(crate) fn valid(&self) -> u32 {
+        self.0.ia_valid
+    }
+
+    pub(crate) fn has(&self, valid: u32) -> bool {
+        self.0.ia_valid & valid != 0
+    }
+
+    /// The change is made by the filesystem itself, not asked for by a user, so
+    /// that no permission is checked (`ATTR_FORCE`).
+    pub(crate) fn forced(mut self) -> Self {
+        self.0.ia_valid |= b::ATTR_FORCE;
+        self
+    }
+
+    pub(crate) fn mode(mut self, mode: u16) -> Self {
+        self.0.ia_valid |= b::ATTR_MODE;
+        self.0.ia_mode = mode;
+        self
+    }
+
+    pub(crate) fn owner(mut self, (uid, gid): (kuid_t, kgid_t)) -> Self {
+        self.0.ia_valid |= b::ATTR_UID | b::ATTR_GID;
+        self.0.__bindgen_anon_1.ia_uid = uid;
+        self.0.__bindgen_anon_2.ia_gid = gid;
+        self
+    }
+
+    pub(crate) fn times(mut self, atime: timespec64, mtime: timespec64) -> Self {
+        self.0.ia_valid |=
+            b::ATTR_ATIME | b::ATTR_ATIME_SET | b::ATTR_MTIME | b::ATTR_MTIME_SET;
+        self.0.ia_atime = atime;
+        self.0.ia_mtime = mtime;
+        self
+    }
+
+    pub(crate) fn size(mut self, bytes: i64) -> Self {
+        self.0.ia_valid |= b::ATTR_SIZE;
+        self.0.ia_size = bytes;
+        self
+    }
+
+    /// The size asked for, in bytes, if it is to change.
+    pub(crate) fn new_size(&self) -> Option<i64> {
+        self.has(b::ATTR_SIZE).then_some(self.0.ia_size)
+    }
+
+    /// Leaves out what names a file of the caller's (`ATTR_FILE`, `ATTR_OPEN`):
+    /// it is a file of another filesystem than the one asked next.
+    pub(crate) fn without_file(&mut self) -> &mut Self {
+        self.0.ia_valid &= !(b::ATTR_FILE | b::ATTR_OPEN);
+        self
+    }
+
+    /// Leaves the mode to the filesystem below where the change only says that
+    /// set-id bits must go (`ATTR_KILL_SUID`, `ATTR_KILL_SGID`).
+    pub(crate) fn leave_set_id_to_below(&mut self) -> &mut Self {
+        if self.has(b::ATTR_KILL_SUID | b::ATTR_KILL_SGID) {
+            self.0.ia_valid &= !b::ATTR_MODE;
+        }
+        self
+    }
+
+    /// `setattr_prepare`: may the caller make this change to this inode?
+    pub(crate) fn prepare(&mut self, dentry: &super::Dentry) -> Result {
+        // SAFETY: the dentry is positive, its inode locked by the VFS.
+        to_result(unsafe {
+            b::setattr_prepare(b::rovl_nop_mnt_idmap(), dentry.as_ptr(), self.as_c())
+        })
+    }
+}
+
+/// `struct kstat`.
+#[repr(transparent)]
+pub(crate) struct Stat(b::kstat);
+
+impl Stat {
+    /// # Safety
+    ///
+    /// `ptr` is valid and not used by others for `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut b::kstat) -> &'a mut Self {
+        // SAFETY: per the contract; `Stat` is transparent.
+        unsafe { &mut *ptr.cast() }
+    }
+
+    /// `vfs_getattr_nosec`: asks the filesystem of `path`.
+    pub(crate) fn of(path: Path<'_>, request_mask: u32, flags: u32) -> Result<Self> {
+        let mut stat = Self(pin_init::zeroed());
+        stat.read(path, request_mask, flags)?;
+        Ok(stat)
+    }
+
+    /// As [`Stat::of`], into this one.
+    pub(crate) fn read(&mut self, path: Path<'_>, request_mask: u32, flags: u32) -> Result {
+        let path = path.as_c();
+        // SAFETY: the path is valid and positive, the buffer is ours.
+        to_result(unsafe { b::vfs_getattr_nosec(&path, &mut self.0, request_mask, flags) })
+    }
+
+    pub(crate) fn mode(&self) -> u16 {
+        self.0.mode
+    }
+
+    pub(crate) fn nlink(&self) -> u32 {
+        self.0.nlink
+    }
+
+    pub(crate) fn ino(&self) -> u64 {
+        self.0.ino
+    }
+
+    pub(crate) fn rdev(&self) -> u32 {
+        self.0.rdev
+    }
+
+    /// In bytes.
+    pub(crate) fn size(&self) -> i64 {
+        self.0.size
+    }
+
+    /// In units of 512 bytes.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.0.blocks
+    }
+
+    pub(crate) fn owner(&self) -> (kuid_t, kgid_t) {
+        (self.0.uid, self.0.gid)
+    }
+
+    pub(crate) fn times(&self) -> (timespec64, timespec64) {
+        (self.0.atime, self.0.mtime)
+    }
+
+    pub(crate) fn set_identity(&mut self, dev: u32, ino: u64) {
+        self.0.dev = dev;
+        self.0.ino = ino;
+    }
+
+    pub(crate) fn set_nlink(&mut self, nlink: u32) {
+        self.0.nlink = nlink;
+    }
+
+    /// Takes `STATX_ATTR_*` bits that the VFS enforces from the overlay inode.
+    pub(crate) fn set_change_cookie_unsupported(&mut self) {
+        self.0.result_mask &= !(b::STATX_CHANGE_COOKIE);
+    }
+}
+
+/// A device number for files that have none of their own (`get_anon_bdev`).
+pub(crate) struct AnonDev(u32);
+
+impl AnonDev {
+    pub(crate) fn new() -> Result<Self> {
+        let mut dev = 0;
+        // SAFETY: writes to `dev` only.
+        to_result(unsafe { b::get_anon_bdev(&mut dev) })?;
+        Ok(Self(dev))
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0
+    }
+}
+
+impl Drop for AnonDev {
+    fn drop(&mut self) {
+        // SAFETY: taken by `new`.
+        unsafe { b::free_anon_bdev(self.0) };
+    }
+}
+
+/// `get_next_ino`: a number no other inode of this kind has had lately.
+pub(crate) fn next_ino() -> u64 {
+    // SAFETY: no requirements.
+    unsafe { b::get_next_ino() }.into()
+}
+
+/// `inode_permission` on the filesystem below, with the credentials in force.
+pub(crate) fn permission(path: Path<'_>, mask: i32) -> Result {
+    let inode: &Inode = path.inode()?;
+    // SAFETY: mount and inode are valid; the caller may sleep.
+    to_result(unsafe { b::inode_permission(path.mnt.idmap(), inode.as_ptr(), mask) })
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Input of the module's own bindgen run: what rovl uses of the kernel and
+ * kernel::bindings lacks.
+ */
+
+/* Same first line as rust/bindings/bindings_helper.h (bindgen issue 3179). */
+#include <linux/hrtimer_types.h>
+
+#include <linux/backing-file.h>
+#include <linux/cred.h>
+#include <linux/exportfs.h>
+#include <linux/fileattr.h>
+#include <linux/filelock.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/fs_stack.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/security.h>
+#include <linux/seq_file.h>
+#include <linux/splice.h>
+#include <linux/statfs.h>
+#include <linux/string_helpers.h>
+#include <linux/xattr.h>
+
+#include "helpers.h"
+
+/* Expression macros that bindgen does not see. */
+const unsigned long ROVL_CONST_SB_POSIXACL = SB_POSIXACL;
+const unsigned long ROVL_CONST_SB_RDONLY = SB_RDONLY;
+const unsigned long ROVL_CONST_SB_I_NOUMASK = SB_I_NOUMASK;
+const unsigned long ROVL_CONST_SB_I_SKIP_SYNC = SB_I_SKIP_SYNC;
+const unsigned long ROVL_CONST_SB_I_EVM_HMAC_UNSUPPORTED = SB_I_EVM_HMAC_UNSUPPORTED;
+const unsigned int ROVL_CONST_ESCAPE_OCTAL = ESCAPE_OCTAL;
+const unsigned int ROVL_CONST_MNT_READONLY = MNT_READONLY;
+const unsigned int ROVL_CONST_MNT_NOATIME = MNT_NOATIME;
+const unsigned int ROVL_CONST_MNT_NODIRATIME = MNT_NODIRATIME;
+const unsigned int ROVL_CONST_MNT_RELATIME = MNT_RELATIME;
+const unsigned int ROVL_CONST_I_OVL_INUSE = I_OVL_INUSE;
+const unsigned int ROVL_CONST_DCACHE_OP_HASH = DCACHE_OP_HASH;
+const unsigned int ROVL_CONST_DCACHE_OP_COMPARE = DCACHE_OP_COMPARE;
+const unsigned int ROVL_CONST_DCACHE_OP_REVALIDATE = DCACHE_OP_REVALIDATE;
+const unsigned int ROVL_CONST_DCACHE_OP_WEAK_REVALIDATE = DCACHE_OP_WEAK_REVALIDATE;
+const unsigned int ROVL_CONST_DCACHE_OP_REAL = DCACHE_OP_REAL;
+const unsigned int ROVL_CONST_DCACHE_NEED_AUTOMOUNT = DCACHE_NEED_AUTOMOUNT;
+const unsigned int ROVL_CONST_DCACHE_MANAGE_TRANSIT = DCACHE_MANAGE_TRANSIT;
+const unsigned int ROVL_CONST_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+const unsigned int ROVL_CONST_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
+const unsigned int ROVL_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
+const unsigned int ROVL_CONST_FMODE_WRITE = (__force unsigned int)FMODE_WRITE;
+const unsigned int ROVL_CONST_FMODE_OPENED = (__force unsigned int)FMODE_OPENED;
+const unsigned int ROVL_CONST_FMODE_NONOTIFY = (__force unsigned int)FMODE_NONOTIFY;
+const int ROVL_CONST_FILEID_INVALID = FILEID_INVALID;
+const unsigned int ROVL_CONST_IOCB_NOWAIT = IOCB_NOWAIT;

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Acting with other credentials than the caller's.
+//!
+//! C header: [`include/linux/cred.h`](srctree/include/linux/cred.h)
+
+use super::{bindings as b, Dentry};
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    cred::Credential, error::to_result, prelude::*, sync::aref::ARef, types::NotThreadSafe,
+};
+
+/// The current task acts as somebody else until this is dropped
+/// (`override_creds`, `revert_creds`).
+pub(crate) struct Override<'a> {
+    old: *const b::cred,
+    _as: PhantomData<&'a Credential>,
+    _not_send: NotThreadSafe,
+}
+
+/// Acts as `cred` until the result is dropped.
+#[must_use]
+pub(crate) fn override_creds(cred: &Credential) -> Override<'_> {
+    Override {
+        // SAFETY: `cred` outlives the result, whose drop undoes this.
+        old: unsafe { b::rovl_override_creds(cred.as_ptr()) },
+        _as: PhantomData,
+        _not_send: NotThreadSafe,
+    }
+}
+
+impl Drop for Override<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `old` is what `override_creds` returned on this task.
+        unsafe { b::rovl_revert_creds(self.old) };
+    }
+}
+
+/// The credentials the current task acts with.
+pub(crate) fn current() -> ARef<Credential> {
+    // SAFETY: the credentials of the running task do not go away under it; the
+    // reference taken here makes it last.
+    unsafe { Credential::from_ptr(b::rovl_current_cred()) }.into()
+}
+
+/// `current_fsuid_fsgid`: who owns what the current task creates.
+pub(crate) fn current_fs_owner() -> (b::kuid_t, b::kgid_t) {
+    let (mut uid, mut gid) = (pin_init::zeroed(), pin_init::zeroed());
+    // SAFETY: fills in both.
+    unsafe { b::rovl_current_fs_ids(&mut uid, &mut gid) };
+    (uid, gid)
+}
+
+/// Credentials that are being made (`prepare_creds`), not yet in use.
+pub(crate) struct NewCred(NonNull<b::cred>);
+
+impl NewCred {
+    /// A copy of what the current task acts with.
+    pub(crate) fn prepare() -> Result<Self> {
+        // SAFETY: no requirements.
+        let cred = unsafe { b::prepare_creds() };
+        NonNull::new(cred).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Creates objects for this owner.
+    pub(crate) fn set_fs_owner(&mut self, (uid, gid): (b::kuid_t, b::kgid_t)) {
+        // SAFETY: the credentials are ours alone.
+        unsafe { b::rovl_cred_set_fs_owner(self.0.as_ptr(), uid, gid) };
+    }
+
+    /// Uses space as `from` would: its owner's ids, and its right to reserved
+    /// blocks and to exceed quotas only if it has that right.
+    pub(crate) fn charge_to(&mut self, from: &Credential) {
+        // SAFETY: ours alone; `from` is valid.
+        unsafe { b::rovl_cred_take_fs_ids(self.0.as_ptr(), from.as_ptr()) };
+        // SAFETY: `from` is valid.
+        if !unsafe { b::rovl_cred_capable_sys_resource(from.as_ptr()) } {
+            self.drop_sys_resource();
+        }
+    }
+
+    /// Gives up `CAP_SYS_RESOURCE`: no reserved blocks, no exceeding of quotas.
+    pub(crate) fn drop_sys_resource(&mut self) {
+        // SAFETY: the credentials are ours alone.
+        unsafe { b::rovl_cred_drop_sys_resource(self.0.as_ptr()) };
+    }
+
+    /// `security_dentry_create_files_as`: the label a new object at `dentry`
+    /// would get if the task with `old` made it.
+    pub(crate) fn create_files_as(
+        &mut self,
+        dentry: &Dentry,
+        mode: u16,
+        old: &Credential,
+    ) -> Result {
+        let name = dentry.name();
+        let q = super::dentry::qstr(&name);
+        // SAFETY: all pointers are valid for the call.
+        to_result(unsafe {
+            b::security_dentry_create_files_as(
+                dentry.as_ptr(),
+                mode.into(),
+                &q,
+                old.as_ptr(),
+                self.0.as_ptr(),
+            )
+        })
+    }
+
+    /// From now on they do not change.
+    pub(crate) fn finish(self) -> ARef<Credential> {
+        let cred = self.0;
+        core::mem::forget(self);
+        // SAFETY: we own the one reference, and hand it over.
+        unsafe { ARef::from_raw(cred.cast()) }
+    }
+}
+
+impl Drop for NewCred {
+    fn drop(&mut self) {
+        // SAFETY: ours, and never committed.
+        unsafe { b::abort_creds(self.0.as_ptr()) };
+    }
+}
+
+/// `security_inode_copy_up`: the credentials under which the security modules
+/// want the copy of `source` to be made; `None` if they do not care.
+pub(crate) fn for_copy_up(source: &Dentry) -> Result<Option<ARef<Credential>>> {
+    let mut new = core::ptr::null_mut();
+    // SAFETY: the dentry is valid and positive, `new` is ours.
+    let r = to_result(unsafe { b::security_inode_copy_up(source.as_ptr(), &mut new) });
+    let new = NonNull::new(new).map(NewCred);
+    r?;
+    Ok(new.map(NewCred::finish))
+}

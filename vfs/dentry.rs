@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Directory entries.
+//!
+//! C header: [`include/linux/dcache.h`](srctree/include/linux/dcache.h)
+
+use super::{bindings as b, Any, FileSystem, Inode, SuperBlock};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+
+/// `struct dentry`: a name in the tree of a mounted filesystem.
+///
+/// # Invariants
+///
+/// The dentry is counted, and while a `Dentry<F>` is borrowed its count is not
+/// zero. With `F` other than [`Any`], it belongs to a filesystem of type `F`.
+#[repr(transparent)]
+pub(crate) struct Dentry<F = Any>(Opaque<b::dentry>, PhantomData<fn() -> F>);
+
+// SAFETY: a dentry may be used and released from any task.
+unsafe impl<F> Send for Dentry<F> {}
+// SAFETY: what can be done through a shared reference does its own locking in C.
+unsafe impl<F> Sync for Dentry<F> {}
+
+// SAFETY: `dget` and `dput` count.
+unsafe impl<F> AlwaysRefCounted for Dentry<F> {
+    fn inc_ref(&self) {
+        // SAFETY: the count is not zero (type invariant), so `dget` is allowed.
+        unsafe { b::rovl_dget(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: the caller gives up a count of its own.
+        unsafe { b::dput(obj.as_ptr().cast()) };
+    }
+}
+
+impl<F> Dentry<F> {
+    /// Borrows a dentry that C code handed over.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a dentry whose count stays above zero for `'a`, and which
+    /// belongs to a filesystem of type `F` unless that is [`Any`].
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut b::dentry) -> &'a Self {
+        // SAFETY: per the contract; `Dentry` is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// Takes over a count that a C function returned, or its error.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is an error pointer, or a dentry of `F` with a count for the caller.
+    pub(crate) unsafe fn from_counted(ptr: *mut b::dentry) -> Result<ARef<Self>> {
+        let ptr = NonNull::new(from_err_ptr(ptr)?).ok_or(ENOENT)?;
+        // SAFETY: not null and, per the contract, counted for us.
+        Ok(unsafe { ARef::from_raw(ptr.cast()) })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut b::dentry {
+        self.0.get()
+    }
+}
+
+impl<F: FileSystem> Deref for Dentry<F> {
+    type Target = Dentry;
+
+    fn deref(&self) -> &Dentry {
+        // SAFETY: same layout, and `Any` asks for less.
+        unsafe { Dentry::from_raw(self.as_ptr()) }
+    }
+}
+
+impl<F: FileSystem> Dentry<F> {
+    /// The inode of a positive dentry; see [`Dentry::inode`].
+    pub(crate) fn node(&self) -> Result<&Inode<F>> {
+        let inode = self.inode().ok_or(ENOENT)?;
+        // SAFETY: the inode of a dentry belongs to the same filesystem.
+        Ok(unsafe { Inode::from_raw(inode.as_ptr()) })
+    }
+
+    /// `d_sb`.
+    pub(crate) fn sb(&self) -> &SuperBlock<F> {
+        // SAFETY: `d_sb` never changes and outlives the dentry; the type
+        // invariant says whose it is.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).d_sb) }
+    }
+
+    /// `dget_parent`: the parent as it is now.
+    pub(crate) fn parent(&self) -> ARef<Dentry<F>> {
+        // SAFETY: the dentry is valid; `dget_parent` returns a counted dentry
+        // of the same filesystem, never null.
+        unsafe { ARef::from_raw(NonNull::new_unchecked(b::dget_parent(self.as_ptr())).cast()) }
+    }
+}
+
+impl Dentry {
+    /// `d_inode` of a positive dentry.
+    ///
+    /// A dentry turns negative only when the one who unlinks it holds its last
+    /// reference; whoever borrows it here holds another, so it stays.
+    pub(crate) fn inode(&self) -> Option<&Inode> {
+        // SAFETY: the dentry is valid.
+        let inode = unsafe { b::rovl_d_inode(self.as_ptr()) };
+        if inode.is_null() {
+            return None;
+        }
+        // SAFETY: not null, and pinned by the dentry as said above.
+        Some(unsafe { Inode::from_raw(inode) })
+    }
+
+    /// The inode, or `ENOENT` for a negative dentry.
+    pub(crate) fn positive(&self) -> Result<&Inode> {
+        self.inode().ok_or(ENOENT)
+    }
+
+    /// `d_is_negative`.
+    pub(crate) fn is_negative(&self) -> bool {
+        // SAFETY: the dentry is valid.
+        unsafe { b::rovl_d_is_negative(self.as_ptr()) }
+    }
+
+    /// `d_unhashed`: the name is gone from the tree, or not yet in it.
+    pub(crate) fn is_unhashed(&self) -> bool {
+        // SAFETY: the dentry is valid.
+        unsafe { b::rovl_d_unhashed(self.as_ptr()) }
+    }
+
+    /// `d_can_lookup`: a directory that can be looked up in.
+    pub(crate) fn can_lookup(&self) -> bool {
+        // SAFETY: the dentry is valid.
+        unsafe { b::rovl_d_can_lookup(self.as_ptr()) }
+    }
+
+    /// `IS_ROOT`.
+    pub(crate) fn is_root(&self) -> bool {
+        // SAFETY: the dentry is valid; `d_parent` may change but is never null
+        // and only compared.
+        unsafe { (*self.as_ptr()).d_parent == self.as_ptr() }
+    }
+
+    /// The name as it is now. Whoever needs it to stay must hold the parent's
+    /// `i_rwsem`, or look again once it does.
+    pub(crate) fn name(&self) -> Name {
+        let mut snapshot: b::name_snapshot = pin_init::zeroed();
+        let mut name = Name {
+            bytes: [0; NAME_MAX],
+            len: 0,
+        };
+        // SAFETY: the dentry is valid, and the function fills the snapshot in.
+        unsafe { b::take_dentry_name_snapshot(&mut snapshot, self.as_ptr()) };
+        // SAFETY: the union's other arm has the same layout, both are plain data.
+        let len = unsafe { snapshot.name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
+        // SAFETY: the snapshot holds `len` bytes at `name` until it is released.
+        let bytes = unsafe { core::slice::from_raw_parts(snapshot.name.name, len) };
+        for (to, from) in name.bytes.iter_mut().zip(bytes) {
+            *to = *from;
+            name.len += 1;
+        }
+        // SAFETY: taken above, and not used after.
+        unsafe { b::release_dentry_name_snapshot(&mut snapshot) };
+        name
+    }
+
+    /// `is_subdir`: whether this dentry is `ancestor` or below it.
+    pub(crate) fn is_subdir_of(&self, ancestor: &Dentry) -> bool {
+        // SAFETY: both are valid.
+        unsafe { b::is_subdir(self.as_ptr(), ancestor.as_ptr()) }
+    }
+
+    /// Whether `check` holds for a directory above this one, as the tree is
+    /// now; this one is not asked.
+    pub(crate) fn any_ancestor(&self, check: impl Fn(&Dentry) -> bool) -> bool {
+        let mut at: ARef<Dentry> = self.into();
+        while !at.is_root() {
+            // SAFETY: the dentry is valid.
+            let parent = unsafe { b::dget_parent(at.as_ptr()) };
+            let Some(parent) = NonNull::new(parent) else {
+                break;
+            };
+            // SAFETY: counted for us.
+            at = unsafe { ARef::from_raw(parent.cast()) };
+            if check(&at) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// `d_flags`, for bits that do not change while the dentry is in use.
+    fn flags(&self) -> u32 {
+        // SAFETY: the dentry is valid; C reads the word without a lock too.
+        unsafe { (&raw const (*self.as_ptr()).d_flags).read_volatile() }
+    }
+
+    /// Whether something may be mounted here by looking (`DCACHE_MANAGE_TRANSIT`,
+    /// `DCACHE_NEED_AUTOMOUNT`).
+    pub(crate) fn is_automount(&self) -> bool {
+        self.flags() & (b::DCACHE_NEED_AUTOMOUNT | b::DCACHE_MANAGE_TRANSIT) != 0
+    }
+
+    /// Whether the filesystem compares names in its own way (`->d_hash`,
+    /// `->d_compare`).
+    pub(crate) fn has_own_names(&self) -> bool {
+        self.flags() & (b::DCACHE_OP_HASH | b::DCACHE_OP_COMPARE) != 0
+    }
+
+    /// Whether the filesystem must be asked if a name still holds
+    /// (`->d_revalidate`, `->d_weak_revalidate`).
+    pub(crate) fn needs_revalidation(&self) -> bool {
+        self.flags() & (b::DCACHE_OP_REVALIDATE | b::DCACHE_OP_WEAK_REVALIDATE) != 0
+    }
+
+    /// Whether it stands for an object of another filesystem (`->d_real`).
+    pub(crate) fn has_real(&self) -> bool {
+        self.flags() & b::DCACHE_OP_REAL != 0
+    }
+
+    /// `d_drop`: unhashes the name, so that the next lookup asks the filesystem.
+    pub(crate) fn drop_name(&self) {
+        // SAFETY: the dentry is valid.
+        unsafe { b::d_drop(self.as_ptr()) };
+    }
+
+    pub(crate) fn is_same(&self, other: &Dentry) -> bool {
+        core::ptr::eq(self.as_ptr(), other.as_ptr())
+    }
+
+    /// `d_sb`.
+    pub(crate) fn super_block(&self) -> &SuperBlock {
+        // SAFETY: `d_sb` never changes and outlives the dentry.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).d_sb) }
+    }
+}
+
+/// Equality is identity.
+impl<F> PartialEq for Dentry<F> {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self.as_ptr(), other.as_ptr())
+    }
+}
+
+/// The longest name of one component, in bytes (`NAME_MAX`).
+pub(crate) const NAME_MAX: usize = 255;
+
+/// A copy of a dentry's name.
+pub(crate) struct Name {
+    bytes: [u8; NAME_MAX],
+    len: usize,
+}
+
+impl Name {
+    /// A name made by this filesystem; `ENAMETOOLONG` above [`NAME_MAX`].
+    pub(crate) fn new(from: &[u8]) -> Result<Self> {
+        let mut bytes = [0; NAME_MAX];
+        bytes
+            .get_mut(..from.len())
+            .ok_or(ENAMETOOLONG)?
+            .copy_from_slice(from);
+        Ok(Self {
+            bytes,
+            len: from.len(),
+        })
+    }
+}
+
+impl Deref for Name {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// `QSTR_LEN`: a name as the lookup functions take it.
+pub(super) fn qstr(name: &[u8]) -> b::qstr {
+    let mut q: b::qstr = pin_init::zeroed();
+    q.name = name.as_ptr();
+    // At most `PATH_MAX` by what made the slices; a longer one is refused by
+    // the lookup as `ENAMETOOLONG` would be.
+    q.__bindgen_anon_1.__bindgen_anon_1.len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    q
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct inode_operations` of directories.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h);
+//! `Documentation/filesystems/vfs.rst`, `directory-locking.rst`.
+
+use super::{
+    acl, bindings as b, fileattr,
+    file_ops::{self, FileOperations},
+    inode_ops::{InodeOperations, Table as InodeTable},
+    lock::{Context, DirectoryLock, Nothing},
+    to_int, xattr, Dentry, Inode,
+};
+use core::marker::PhantomData;
+use kernel::{
+    error::to_result,
+    ffi::{c_char, c_int, c_uint},
+    fs::File,
+    prelude::*,
+    sync::aref::ARef,
+};
+
+/// What the VFS asks of a directory.
+///
+/// Methods that change it get a negative dentry to fill: they return the inode
+/// and the caller instantiates the dentry, so a name is never seen half made.
+/// The caller has checked permissions on this filesystem, and holds write
+/// access to its mount and the `i_rwsem` of the directories.
+pub(crate) trait DirOperations: InodeOperations + FileOperations {
+    /// `->lookup`: the inode for a name, `None` if there is no such name. The
+    /// directory's `i_rwsem` is held at least shared.
+    fn lookup(dir: &Inode<Self>, dentry: &Dentry<Self>) -> Result<Option<ARef<Inode<Self>>>>;
+
+    /// `->create`, `->mkdir`, `->mknod`, `->symlink`.
+    fn make(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &Inode<Self>,
+        dentry: &Dentry<Self>,
+        new: New<'_>,
+    ) -> Result<ARef<Inode<Self>>>;
+
+    /// `->link`: one more name for `old`, whose `i_rwsem` is held as well.
+    fn link(
+        ctx: &mut Context<DirectoryLock>,
+        old: &Dentry<Self>,
+        dir: &Inode<Self>,
+        dentry: &Dentry<Self>,
+    ) -> Result<ARef<Inode<Self>>>;
+
+    /// `->unlink` and `->rmdir`; the inode of `dentry` is locked too.
+    fn remove(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &Inode<Self>,
+        dentry: &Dentry<Self>,
+    ) -> Result;
+
+    /// `->rename`. Both directories are locked, and the objects as
+    /// `directory-locking.rst` says.
+    fn rename(
+        ctx: &mut Context<DirectoryLock>,
+        old: (&Inode<Self>, &Dentry<Self>),
+        new: (&Inode<Self>, &Dentry<Self>),
+        flags: u32,
+    ) -> Result;
+
+    /// `->tmpfile`: a file without a name in the directory `parent`, to be
+    /// opened as `file`. No lock is held, but write access to the mount is.
+    fn tmpfile(
+        ctx: &mut Context<Nothing>,
+        parent: &Dentry<Self>,
+        file: &File,
+        mode: u16,
+    ) -> Result<(ARef<Inode<Self>>, Self::File)>;
+}
+
+/// What is to be made.
+#[derive(Clone, Copy)]
+pub(crate) enum New<'a> {
+    Regular { mode: u16 },
+    Directory { mode: u16 },
+    Special { mode: u16, rdev: u32 },
+    Symlink { target: &'a CStr },
+}
+
+impl New<'_> {
+    /// Type and permission bits, before the umask.
+    pub(crate) fn mode(self) -> u16 {
+        match self {
+            New::Regular { mode } => b::S_IFREG as u16 | mode,
+            New::Directory { mode } => b::S_IFDIR as u16 | mode,
+            New::Special { mode, .. } => mode,
+            New::Symlink { .. } => (b::S_IFLNK | 0o777) as u16,
+        }
+    }
+}
+
+struct Table<F>(PhantomData<F>);
+
+pub(super) fn operations<F: DirOperations>() -> *const b::inode_operations {
+    Table::<F>::DIRECTORY
+}
+
+impl<F: DirOperations> Table<F> {
+    const DIRECTORY: &'static b::inode_operations = &b::inode_operations {
+        lookup: Some(Self::lookup),
+        create: Some(Self::create),
+        link: Some(Self::link),
+        unlink: Some(Self::remove),
+        symlink: Some(Self::symlink),
+        mkdir: Some(Self::mkdir),
+        rmdir: Some(Self::remove),
+        mknod: Some(Self::mknod),
+        rename: Some(Self::rename),
+        tmpfile: Some(Self::tmpfile),
+        permission: Some(InodeTable::<F>::permission),
+        getattr: Some(InodeTable::<F>::getattr),
+        setattr: Some(InodeTable::<F>::setattr),
+        update_time: Some(InodeTable::<F>::update_time),
+        listxattr: Some(xattr::listxattr::<F>),
+        get_inode_acl: Some(acl::get_inode_acl::<F>),
+        get_acl: Some(acl::get_acl::<F>),
+        set_acl: Some(acl::set_acl::<F>),
+        fileattr_get: Some(fileattr::fileattr_get::<F>),
+        fileattr_set: Some(fileattr::fileattr_set::<F>),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call, with `dir` locked and `dentry` in lookup.
+    unsafe extern "C" fn lookup(
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+        _flags: c_uint,
+    ) -> *mut b::dentry {
+        // SAFETY: pinned by the caller.
+        let dir = unsafe { Inode::<F>::from_raw(dir) };
+        // SAFETY: pinned by the caller.
+        let name = unsafe { Dentry::<F>::from_raw(dentry) };
+        let inode = match F::lookup(dir, name) {
+            Ok(Some(inode)) => ARef::into_raw(inode).as_ptr().cast(),
+            Ok(None) => core::ptr::null_mut(),
+            Err(e) => return e.to_ptr(),
+        };
+        // SAFETY: takes over the reference; the dentry is in lookup.
+        unsafe { b::d_splice_alias(inode, dentry) }
+    }
+
+    /// Makes `new` at the negative `dentry` and instantiates it.
+    ///
+    /// # Safety
+    ///
+    /// As the VFS calls `->create` and its kin: `dir` is locked, `dentry` is
+    /// negative and hashed in it.
+    unsafe fn make(dir: *mut b::inode, dentry: *mut b::dentry, new: New<'_>) -> Result {
+        // SAFETY: the entry point of the operation, with `dir` locked.
+        let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
+        // SAFETY: pinned by the caller.
+        let dir = unsafe { Inode::<F>::from_raw(dir) };
+        // SAFETY: pinned by the caller.
+        let name = unsafe { Dentry::<F>::from_raw(dentry) };
+        let inode = F::make(&mut ctx, dir, name, new)?;
+        // SAFETY: the dentry is negative; takes over the reference.
+        unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) };
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn create(
+        _idmap: *mut b::mnt_idmap,
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+        mode: b::umode_t,
+    ) -> c_int {
+        // SAFETY: called as `make` asks.
+        to_int(unsafe { Self::make(dir, dentry, New::Regular { mode: mode & 0o7777 }) })
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn mknod(
+        _idmap: *mut b::mnt_idmap,
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+        mode: b::umode_t,
+        rdev: b::dev_t,
+    ) -> c_int {
+        // SAFETY: called as `make` asks.
+        to_int(unsafe { Self::make(dir, dentry, New::Special { mode, rdev }) })
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn symlink(
+        _idmap: *mut b::mnt_idmap,
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+        target: *const c_char,
+    ) -> c_int {
+        // SAFETY: a NUL-terminated string for the duration of the call.
+        let target = unsafe { CStr::from_char_ptr(target) };
+        // SAFETY: called as `make` asks.
+        to_int(unsafe { Self::make(dir, dentry, New::Symlink { target }) })
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn mkdir(
+        _idmap: *mut b::mnt_idmap,
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+        mode: b::umode_t,
+    ) -> *mut b::dentry {
+        // SAFETY: called as `make` asks.
+        match unsafe { Self::make(dir, dentry, New::Directory { mode: mode & 0o7777 }) } {
+            // The dentry that was passed in has been used.
+            Ok(()) => core::ptr::null_mut(),
+            Err(e) => e.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn link(
+        old: *mut b::dentry,
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+    ) -> c_int {
+        // SAFETY: the entry point of the operation, with `dir` locked.
+        let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
+        // SAFETY: pinned by the caller.
+        let (old, dir) = unsafe { (Dentry::<F>::from_raw(old), Inode::<F>::from_raw(dir)) };
+        // SAFETY: pinned by the caller.
+        let name = unsafe { Dentry::<F>::from_raw(dentry) };
+        to_int(F::link(&mut ctx, old, dir, name).map(|inode| {
+            // SAFETY: the dentry is negative; takes over the reference.
+            unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) }
+        }))
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn remove(dir: *mut b::inode, dentry: *mut b::dentry) -> c_int {
+        // SAFETY: the entry point of the operation, with `dir` locked.
+        let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
+        // SAFETY: pinned by the caller.
+        let dir = unsafe { Inode::<F>::from_raw(dir) };
+        // SAFETY: pinned by the caller.
+        let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
+        to_int(F::remove(&mut ctx, dir, dentry))
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    unsafe extern "C" fn rename(
+        _idmap: *mut b::mnt_idmap,
+        old_dir: *mut b::inode,
+        old: *mut b::dentry,
+        new_dir: *mut b::inode,
+        new: *mut b::dentry,
+        flags: c_uint,
+    ) -> c_int {
+        // SAFETY: the entry point of the operation, with the directories locked.
+        let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
+        // SAFETY: pinned by the caller.
+        let old_dir = unsafe { Inode::<F>::from_raw(old_dir) };
+        // SAFETY: pinned by the caller.
+        let new_dir = unsafe { Inode::<F>::from_raw(new_dir) };
+        // SAFETY: pinned by the caller.
+        let old = unsafe { Dentry::<F>::from_raw(old) };
+        // SAFETY: pinned by the caller.
+        let new = unsafe { Dentry::<F>::from_raw(new) };
+        to_int(F::rename(&mut ctx, (old_dir, old), (new_dir, new), flags))
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call, with a file that is not open yet.
+    unsafe extern "C" fn tmpfile(
+        _idmap: *mut b::mnt_idmap,
+        _dir: *mut b::inode,
+        file: *mut b::file,
+        mode: b::umode_t,
+    ) -> c_int {
+        // SAFETY: the entry point of the operation, which holds no lock.
+        let mut ctx = unsafe { Context::<Nothing>::enter() };
+        // SAFETY: the path of the file was set by the caller: a nameless dentry
+        // in the directory.
+        let dentry = unsafe { (*file).__bindgen_anon_1.f_path.dentry };
+        // SAFETY: pinned by the file.
+        let parent = unsafe { Dentry::<F>::from_raw(dentry) }.parent();
+        // SAFETY: the caller's, and only the caller's until it is open.
+        let user_file = unsafe { File::from_raw_file(file) };
+        let (inode, private) = match F::tmpfile(&mut ctx, &parent, user_file, mode & 0o7777) {
+            Ok(made) => made,
+            Err(e) => return e.to_errno(),
+        };
+        // SAFETY: being opened by us, and has nothing yet.
+        if let Err(e) = unsafe { file_ops::set_private::<F>(user_file, private) } {
+            return e.to_errno();
+        }
+        // SAFETY: the file is not open, its dentry is unhashed and negative.
+        unsafe { b::d_mark_tmpfile(file, inode.as_ptr()) };
+        // SAFETY: negative; takes over the reference.
+        unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) };
+        // SAFETY: positive now, and the private data stands: nothing to do in
+        // `opened`.
+        let r = to_result(unsafe { b::finish_open(file, dentry, Some(Self::opened)) });
+        // Once the file is open, closing it releases what it has.
+        // SAFETY: the file is the caller's, who does not use it meanwhile.
+        let opened = unsafe { (*file).f_mode } & b::FMODE_OPENED != 0;
+        if r.is_err() && !opened {
+            // SAFETY: set above, and the file is still ours alone.
+            unsafe { file_ops::drop_private::<F>(user_file) };
+        }
+        to_int(r)
+    }
+
+    /// # Safety
+    ///
+    /// Only for `finish_open` to call.
+    unsafe extern "C" fn opened(_inode: *mut b::inode, _file: *mut b::file) -> c_int {
+        0
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Out-of-line names for static inlines and macros; see helpers.h. */
+#include <linux/cred.h>
+#include <linux/dcache.h>
+#include <linux/exportfs.h>
+#include <linux/fs_stack.h>
+#include <linux/lockdep.h>
+#include <linux/namei.h>
+#include <linux/sched/signal.h>
+#include <linux/user_namespace.h>
+
+#include "helpers.h"
+
+struct inode *rovl_d_inode(const struct dentry *dentry) { return d_inode(dentry); }
+struct inode *rovl_d_inode_rcu(const struct dentry *dentry) { return d_inode_rcu(dentry); }
+bool rovl_d_is_negative(const struct dentry *dentry) { return d_is_negative(dentry); }
+bool rovl_d_unhashed(const struct dentry *dentry) { return d_unhashed(dentry); }
+bool rovl_d_can_lookup(const struct dentry *dentry) { return d_can_lookup(dentry); }
+bool rovl_is_dot_dotdot(const char *name, size_t len) { return name_is_dot_dotdot(name, len); }
+struct dentry *rovl_dget(struct dentry *dentry) { return dget(dentry); }
+void rovl_file_start_write(struct file *file) { file_start_write(file); }
+void rovl_file_end_write(struct file *file) { file_end_write(file); }
+void rovl_sb_start_write(struct super_block *sb) { sb_start_write(sb); }
+void rovl_sb_end_write(struct super_block *sb) { sb_end_write(sb); }
+void rovl_i_size_write(struct inode *inode, loff_t size) { i_size_write(inode, size); }
+loff_t rovl_i_size_read(const struct inode *inode) { return i_size_read(inode); }
+void rovl_inode_lock(struct inode *inode) { inode_lock(inode); }
+void rovl_inode_unlock(struct inode *inode) { inode_unlock(inode); }
+void rovl_insert_inode_hash(struct inode *inode, u64 hashval)
+{
+	__insert_inode_hash(inode, hashval);
+}
+void rovl_remove_inode_hash(struct inode *inode) { remove_inode_hash(inode); }
+bool rovl_inode_unhashed(struct inode *inode) { return inode_unhashed(inode); }
+bool rovl_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+struct mnt_idmap *rovl_mnt_idmap(const struct vfsmount *mnt) { return mnt_idmap(mnt); }
+struct mnt_idmap *rovl_nop_mnt_idmap(void) { return &nop_mnt_idmap; }
+bool rovl_is_idmapped_mnt(const struct vfsmount *mnt) { return is_idmapped_mnt(mnt); }
+const struct cred *rovl_override_creds(const struct cred *cred) { return override_creds(cred); }
+const struct cred *rovl_revert_creds(const struct cred *old) { return revert_creds(old); }
+const struct cred *rovl_current_cred(void) { return current_cred(); }
+void rovl_cred_set_fs_owner(struct cred *cred, kuid_t uid, kgid_t gid)
+{
+	cred->fsuid = uid;
+	cred->fsgid = gid;
+}
+void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from)
+{
+	cred->fsuid = from->fsuid;
+	cred->fsgid = from->fsgid;
+}
+void rovl_cred_drop_sys_resource(struct cred *cred)
+{
+	cap_lower(cred->cap_effective, CAP_SYS_RESOURCE);
+}
+bool rovl_cred_capable_sys_resource(const struct cred *cred)
+{
+	return cap_raised(cred->cap_effective, CAP_SYS_RESOURCE);
+}
+struct user_namespace *rovl_init_user_ns(void) { return &init_user_ns; }
+struct posix_acl *rovl_posix_acl_dup(struct posix_acl *acl) { return posix_acl_dup(acl); }
+void rovl_posix_acl_release(struct posix_acl *acl) { posix_acl_release(acl); }
+struct kmem_cache *rovl_kmem_cache_create(const char *name, unsigned int size,
+					  void (*ctor)(void *))
+{
+	return kmem_cache_create(name, size, 0,
+				 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
+}
+void *rovl_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache)
+{
+	return alloc_inode_sb(sb, cache, GFP_KERNEL);
+}
+void rovl_end_creating(struct dentry *child) { end_creating(child); }
+void rovl_end_removing(struct dentry *child) { end_removing(child); }
+int rovl_vfs_whiteout(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry)
+{
+	return vfs_whiteout(idmap, dir, dentry);
+}
+dev_t rovl_inode_rdev(const struct inode *inode) { return inode->i_rdev; }
+unsigned int rovl_inode_nlink(const struct inode *inode) { return inode->i_nlink; }
+bool rovl_sb_can_tmpfile(const struct inode *dir) { return dir->i_op->tmpfile; }
+void rovl_logfc(struct fs_context *fc, char level, const char *text)
+{
+	logfc(fc->log.log, fc->log.prefix, level, "%s", text);
+}
+bool rovl_fatal_signal_pending(void) { return fatal_signal_pending(current); }
+void rovl_do_delayed_call(struct delayed_call *call) { do_delayed_call(call); }
+void rovl_set_delayed_kfree(struct delayed_call *call, void *data)
+{
+	set_delayed_call(call, kfree_link, data);
+}
+bool rovl_sb_rdonly(const struct super_block *sb) { return sb_rdonly(sb); }
+bool rovl_mnt_readonly(const struct vfsmount *mnt) { return __mnt_is_readonly(mnt); }
+bool rovl_sb_has_encoding(const struct super_block *sb) { return sb_has_encoding(sb); }
+
+/* i_state changes under i_lock. Returns whether one of the bits was set before. */
+bool rovl_inode_test_and_set_state(struct inode *inode, unsigned int bits)
+{
+	bool was_set;
+
+	spin_lock(&inode->i_lock);
+	was_set = inode_state_read(inode) & bits;
+	inode_state_set(inode, bits);
+	spin_unlock(&inode->i_lock);
+	return was_set;
+}
+
+void rovl_inode_clear_state(struct inode *inode, unsigned int bits)
+{
+	spin_lock(&inode->i_lock);
+	inode_state_clear(inode, bits);
+	spin_unlock(&inode->i_lock);
+}
+
+bool rovl_inode_test_state(struct inode *inode, unsigned int bits)
+{
+	return inode_state_read_once(inode) & bits;
+}
+
+bool rovl_is_posixacl(const struct inode *inode) { return IS_POSIXACL(inode); }
+bool rovl_in_group_or_capable(const struct inode *inode)
+{
+	return in_group_or_capable(&nop_mnt_idmap, inode,
+				   i_gid_into_vfsgid(&nop_mnt_idmap, inode));
+}
+void rovl_acl_dont_cache(struct inode *inode)
+{
+#ifdef CONFIG_FS_POSIX_ACL
+	inode->i_acl = ACL_DONT_CACHE;
+	inode->i_default_acl = ACL_DONT_CACHE;
+#endif
+}
+
+bool rovl_can_decode_fh(const struct super_block *sb)
+{
+	return exportfs_can_decode_fh(sb->s_export_op);
+}
+void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,
+		      struct timespec64 *mtime)
+{
+	*atime = inode_get_atime(inode);
+	*mtime = inode_get_mtime(inode);
+}
+void rovl_current_fs_ids(kuid_t *uid, kgid_t *gid)
+{
+	current_fsuid_fsgid(uid, gid);
+}
+void rovl_copy_times(struct inode *to, const struct inode *from)
+{
+	fsstack_copy_attr_times(to, from);
+}
+int rovl_sync_filesystem(struct super_block *sb)
+{
+	int err;
+
+	down_read(&sb->s_umount);
+	err = sync_filesystem(sb);
+	up_read(&sb->s_umount);
+	return err;
+}
+
+/*
+ * fsstack_copy_attr_all() without i_nlink, i_blkbits and i_flags, of which the
+ * filesystem may know more than the inode below; and with the size.
+ */
+void rovl_copy_attributes(struct inode *to, const struct inode *from)
+{
+	to->i_uid = from->i_uid;
+	to->i_gid = from->i_gid;
+	to->i_mode = from->i_mode;
+	fsstack_copy_attr_times(to, from);
+	i_size_write(to, i_size_read(from));
+}
+
+/*
+ * Stacked instances share one file_system_type, and with it the lock classes
+ * of their inodes. Give each depth of stacking its own classes: then "rovl on
+ * rovl" is not recursive locking.
+ */
+void rovl_lockdep_annotate(struct inode *inode)
+{
+#ifdef CONFIG_LOCKDEP
+	static struct lock_class_key key[FILESYSTEM_MAX_STACK_DEPTH];
+	static struct lock_class_key dir_key[FILESYSTEM_MAX_STACK_DEPTH];
+	int depth = inode->i_sb->s_stack_depth - 1;
+
+	if (WARN_ON_ONCE(depth < 0 || depth >= FILESYSTEM_MAX_STACK_DEPTH))
+		depth = 0;
+	if (S_ISDIR(inode->i_mode))
+		lockdep_set_class(&inode->i_rwsem, &dir_key[depth]);
+	else
+		lockdep_set_class(&inode->i_rwsem, &key[depth]);
+#endif
+}
+
+void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file)
+{
+	init_sync_kiocb(kiocb, file);
+}
+
+/* As setfl() of fs/fcntl.c does it. */
+void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags)
+{
+	spin_lock(&file->f_lock);
+	file->f_flags = (flags & mask) | (file->f_flags & ~mask);
+	file->f_iocb_flags = iocb_flags(file);
+	spin_unlock(&file->f_lock);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Out-of-line names for static inlines and macros of the kernel that the Rust
+ * side needs and that kernel::bindings lacks. No logic lives here.
+ */
+#ifndef ROVL_HELPERS_H
+#define ROVL_HELPERS_H
+
+#include <linux/completion.h>
+#include <linux/fs.h>
+#include <linux/fs_context.h>
+#include <linux/mount.h>
+#include <linux/posix_acl.h>
+#include <linux/slab.h>
+
+struct inode *rovl_d_inode(const struct dentry *dentry);
+struct inode *rovl_d_inode_rcu(const struct dentry *dentry);
+bool rovl_d_is_negative(const struct dentry *dentry);
+bool rovl_d_unhashed(const struct dentry *dentry);
+bool rovl_d_can_lookup(const struct dentry *dentry);
+bool rovl_is_dot_dotdot(const char *name, size_t len);
+struct dentry *rovl_dget(struct dentry *dentry);
+void rovl_file_start_write(struct file *file);
+void rovl_file_end_write(struct file *file);
+void rovl_sb_start_write(struct super_block *sb);
+void rovl_sb_end_write(struct super_block *sb);
+void rovl_i_size_write(struct inode *inode, loff_t size);
+loff_t rovl_i_size_read(const struct inode *inode);
+void rovl_inode_lock(struct inode *inode);
+void rovl_inode_unlock(struct inode *inode);
+void rovl_insert_inode_hash(struct inode *inode, u64 hashval);
+void rovl_remove_inode_hash(struct inode *inode);
+bool rovl_inode_unhashed(struct inode *inode);
+bool rovl_inode_is_new(struct inode *inode);
+struct mnt_idmap *rovl_mnt_idmap(const struct vfsmount *mnt);
+struct mnt_idmap *rovl_nop_mnt_idmap(void);
+bool rovl_is_idmapped_mnt(const struct vfsmount *mnt);
+const struct cred *rovl_override_creds(const struct cred *cred);
+const struct cred *rovl_revert_creds(const struct cred *old);
+const struct cred *rovl_current_cred(void);
+void rovl_cred_set_fs_owner(struct cred *cred, kuid_t uid, kgid_t gid);
+void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from);
+void rovl_cred_drop_sys_resource(struct cred *cred);
+bool rovl_cred_capable_sys_resource(const struct cred *cred);
+struct user_namespace *rovl_init_user_ns(void);
+struct posix_acl *rovl_posix_acl_dup(struct posix_acl *acl);
+void rovl_posix_acl_release(struct posix_acl *acl);
+struct kmem_cache *rovl_kmem_cache_create(const char *name, unsigned int size,
+					  void (*ctor)(void *));
+void *rovl_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache);
+void rovl_end_creating(struct dentry *child);
+void rovl_end_removing(struct dentry *child);
+int rovl_vfs_whiteout(struct mnt_idmap *idmap, struct inode *dir,
+		      struct dentry *dentry);
+dev_t rovl_inode_rdev(const struct inode *inode);
+unsigned int rovl_inode_nlink(const struct inode *inode);
+int rovl_sync_filesystem(struct super_block *sb);
+bool rovl_can_decode_fh(const struct super_block *sb);
+void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,
+		      struct timespec64 *mtime);
+void rovl_current_fs_ids(kuid_t *uid, kgid_t *gid);
+void rovl_copy_times(struct inode *to, const struct inode *from);
+void rovl_copy_attributes(struct inode *to, const struct inode *from);
+void rovl_lockdep_annotate(struct inode *inode);
+bool rovl_sb_can_tmpfile(const struct inode *dir);
+void rovl_logfc(struct fs_context *fc, char level, const char *text);
+bool rovl_fatal_signal_pending(void);
+void rovl_do_delayed_call(struct delayed_call *call);
+void rovl_set_delayed_kfree(struct delayed_call *call, void *data);
+bool rovl_sb_rdonly(const struct super_block *sb);
+bool rovl_mnt_readonly(const struct vfsmount *mnt);
+bool rovl_sb_has_encoding(const struct super_block *sb);
+bool rovl_inode_test_and_set_state(struct inode *inode, unsigned int bits);
+void rovl_inode_clear_state(struct inode *inode, unsigned int bits);
+bool rovl_inode_test_state(struct inode *inode, unsigned int bits);
+
+bool rovl_is_posixacl(const struct inode *inode);
+bool rovl_in_group_or_capable(const struct inode *inode);
+void rovl_acl_dont_cache(struct inode *inode);
+
+void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
+void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
+
+/* layout.c: what the Rust side compares itself with when it is loaded. */
+struct rovl_layout_entry {
+	const char *name;
+	size_t value;
+};
+extern const struct rovl_layout_entry rovl_layout[];
+extern const size_t rovl_layout_len;
+
+#endif

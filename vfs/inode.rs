@@ -1,0 +1,574 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inodes: those of other filesystems, and those of one written on this module.
+//!
+//! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
+
+use super::{bindings as b, super_block::{self, FileSystemType}, Any, FileSystem, SuperBlock};
+use core::{marker::PhantomData, mem::MaybeUninit, ops::Deref, ptr::NonNull};
+use kernel::{
+    prelude::*,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        atomic::{Acquire, Atomic, Release},
+        rcu,
+    },
+    types::Opaque,
+};
+
+/// `struct inode`.
+///
+/// # Invariants
+///
+/// The inode is counted, or pinned by a counted dentry, for as long as it is
+/// borrowed. With `F` other than [`Any`] it belongs to a filesystem of type `F`,
+/// lies in a [`Slot`] and its data is initialised.
+#[repr(transparent)]
+pub(crate) struct Inode<F = Any>(Opaque<b::inode>, PhantomData<fn() -> F>);
+
+// SAFETY: an inode may be used and released from any task.
+unsafe impl<F> Send for Inode<F> {}
+// SAFETY: what can be done through a shared reference is atomic or locks in C.
+unsafe impl<F> Sync for Inode<F> {}
+
+// SAFETY: `ihold` and `iput` count.
+unsafe impl<F> AlwaysRefCounted for Inode<F> {
+    fn inc_ref(&self) {
+        // SAFETY: the count is not zero (type invariant).
+        unsafe { b::ihold(self.as_ptr()) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: the caller gives up a count of its own.
+        unsafe { b::iput(obj.as_ptr().cast()) };
+    }
+}
+
+/// The type bits of `i_mode`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Regular,
+    Directory,
+    Symlink,
+    /// A device, fifo or socket.
+    Special,
+}
+
+/// `S_ISDIR`.
+pub(crate) fn is_directory(mode: u16) -> bool {
+    u32::from(mode) & b::S_IFMT == b::S_IFDIR
+}
+
+/// `S_ISCHR`.
+pub(crate) fn is_char_device(mode: u16) -> bool {
+    u32::from(mode) & b::S_IFMT == b::S_IFCHR
+}
+
+impl<F> Inode<F> {
+    /// Borrows an inode that C code handed over.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a live inode, pinned for `'a`, and of filesystem `F` with its
+    /// data initialised unless `F` is [`Any`].
+    pub(crate) unsafe fn from_raw<'a>(ptr: *mut b::inode) -> &'a Self {
+        // SAFETY: per the contract; `Inode` is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut b::inode {
+        self.0.get()
+    }
+}
+
+impl Inode {
+    /// `i_mode`.
+    pub(crate) fn mode(&self) -> u16 {
+        // SAFETY: the inode is valid; a racing `chmod` changes permission bits
+        // of an aligned 16-bit value, which C reads the same way.
+        unsafe { (&raw const (*self.as_ptr()).i_mode).read_volatile() }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match u32::from(self.mode()) & b::S_IFMT {
+            b::S_IFREG => Kind::Regular,
+            b::S_IFDIR => Kind::Directory,
+            b::S_IFLNK => Kind::Symlink,
+            _ => Kind::Special,
+        }
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind() == Kind::Directory
+    }
+
+    pub(crate) fn is_regular(&self) -> bool {
+        self.kind() == Kind::Regular
+    }
+
+    /// `i_ino`.
+    pub(crate) fn ino(&self) -> u64 {
+        // SAFETY: the inode is valid and `i_ino` does not change once it is live.
+        unsafe { (*self.as_ptr()).i_ino }
+    }
+
+    /// `i_rdev`, the device that a device node names.
+    pub(crate) fn rdev(&self) -> u32 {
+        // SAFETY: the inode is valid.
+        unsafe { b::rovl_inode_rdev(self.as_ptr()) }
+    }
+
+    /// `i_nlink`.
+    pub(crate) fn nlink(&self) -> u32 {
+        // SAFETY: the inode is valid.
+        unsafe { b::rovl_inode_nlink(self.as_ptr()) }
+    }
+
+    /// `i_size_read`, in bytes.
+    pub(crate) fn size(&self) -> i64 {
+        // SAFETY: the inode is valid.
+        unsafe { b::rovl_i_size_read(self.as_ptr()) }
+    }
+
+    /// `i_flags` (`S_IMMUTABLE`, `S_APPEND`, ...).
+    pub(crate) fn flags(&self) -> u32 {
+        // SAFETY: the inode is valid; C reads the word without a lock too.
+        unsafe { (&raw const (*self.as_ptr()).i_flags).read_volatile() }
+    }
+
+    /// `i_uid` and `i_gid`, as the filesystem has them.
+    pub(crate) fn owner(&self) -> (b::kuid_t, b::kgid_t) {
+        let inode = self.as_ptr();
+        // SAFETY: the inode is valid; aligned words that C reads the same way.
+        let uid = unsafe { (&raw const (*inode).i_uid).read_volatile() };
+        // SAFETY: as above.
+        let gid = unsafe { (&raw const (*inode).i_gid).read_volatile() };
+        (uid, gid)
+    }
+
+    /// Whether this is a whiteout: a character device 0/0.
+    pub(crate) fn is_whiteout(&self) -> bool {
+        u32::from(self.mode()) & b::S_IFMT == b::S_IFCHR && self.rdev() == 0
+    }
+
+    /// `i_sb`.
+    pub(crate) fn super_block(&self) -> &SuperBlock {
+        // SAFETY: `i_sb` never changes and outlives the inode.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
+    }
+
+    pub(crate) fn is_same(&self, other: &Inode) -> bool {
+        core::ptr::eq(self.as_ptr(), other.as_ptr())
+    }
+
+    /// Whether the directory's filesystem offers `->tmpfile`.
+    pub(crate) fn has_tmpfile(&self) -> bool {
+        // SAFETY: the inode is valid, and its operations never change.
+        unsafe { b::rovl_sb_can_tmpfile(self.as_ptr()) }
+    }
+
+    /// `IS_CASEFOLDED`: a directory that ignores the case of names.
+    pub(crate) fn is_casefolded(&self) -> bool {
+        self.flags() & b::S_CASEFOLD != 0
+    }
+
+    /// `IS_DEADDIR`: a directory that has been removed. Stable under `i_rwsem`.
+    pub(crate) fn is_dead_dir(&self) -> bool {
+        self.flags() & b::S_DEAD != 0
+    }
+}
+
+/// What one inode of `F` is allocated as.
+///
+/// # Invariants
+///
+/// `live` is set once `data` is initialised, and only then.
+#[repr(C)]
+pub(super) struct Slot<F: FileSystem> {
+    vfs: Opaque<b::inode>,
+    /// See [`Inode::set_backing`].
+    backing: Atomic<*mut b::inode>,
+    live: bool,
+    data: MaybeUninit<F::Inode>,
+}
+
+impl<F: FileSystem> Slot<F> {
+    /// # Safety
+    ///
+    /// `inode` was allocated by [`Slot::alloc`] for the same `F`.
+    unsafe fn of(inode: *mut b::inode) -> *mut Self {
+        // The inode is the first field.
+        inode.cast()
+    }
+
+    /// `->alloc_inode`.
+    ///
+    /// # Safety
+    ///
+    /// Only for the VFS to call, on a superblock of `F`.
+    pub(super) unsafe extern "C" fn alloc(sb: *mut b::super_block) -> *mut b::inode {
+        // SAFETY: the superblock is of `F`, so its type is a `FileSystemType<F>`.
+        let cache = unsafe { FileSystemType::<F>::inode_cache(sb) };
+        // SAFETY: the cache was made by `create_cache` and lives as long as the
+        // type is registered.
+        let slot = unsafe { b::rovl_alloc_inode_sb(sb, cache) }.cast::<Self>();
+        if slot.is_null() {
+            return core::ptr::null_mut();
+        }
+        // SAFETY: freshly allocated; `vfs` was set up by the constructor.
+        unsafe { (&raw mut (*slot).backing).write(Atomic::new(core::ptr::null_mut())) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*slot).live).write(false) };
+        slot.cast()
+    }
+
+    /// `->destroy_inode`: the last user is gone, and it may sleep. Drops what
+    /// the data owns; the memory stays for lockless readers until `free`.
+    ///
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    pub(super) unsafe extern "C" fn destroy(inode: *mut b::inode) {
+        // SAFETY: allocated by `alloc`.
+        let slot = unsafe { Self::of(inode) };
+        // SAFETY: nobody else uses the inode any more; lockless path walks only
+        // look at `backing`.
+        if unsafe { (*slot).live } {
+            // SAFETY: as above.
+            unsafe { (*slot).live = false };
+            // SAFETY: `live` said that it is initialised, and this runs once.
+            unsafe { (*slot).data.assume_init_drop() };
+        }
+    }
+
+    /// `->free_inode`, after a grace period.
+    ///
+    /// # Safety
+    ///
+    /// Only for the VFS to call.
+    pub(super) unsafe extern "C" fn free(inode: *mut b::inode) {
+        // SAFETY: `alloc` took it from a cache, which `kmem_cache_free` finds;
+        // the cache is destroyed after an `rcu_barrier` only.
+        unsafe { b::kfree(inode.cast()) };
+    }
+
+    /// Runs once for each object of the slab.
+    unsafe extern "C" fn construct(obj: *mut core::ffi::c_void) {
+        // SAFETY: the slab passes an object of the size of `Slot`.
+        unsafe { b::inode_init_once(obj.cast()) };
+    }
+
+    /// Makes the slab cache for the inodes of `F`.
+    pub(super) fn create_cache(name: &'static CStr) -> Result<NonNull<b::kmem_cache>> {
+        // SAFETY: the name is static, the constructor fits the size.
+        let cache = unsafe {
+            b::rovl_kmem_cache_create(
+                name.as_char_ptr(),
+                core::mem::size_of::<Self>() as u32,
+                Some(Self::construct),
+            )
+        };
+        NonNull::new(cache).ok_or(ENOMEM)
+    }
+}
+
+impl<F: FileSystem> Deref for Inode<F> {
+    type Target = Inode;
+
+    fn deref(&self) -> &Inode {
+        // SAFETY: same layout, and `Any` asks for less.
+        unsafe { Inode::from_raw(self.as_ptr()) }
+    }
+}
+
+/// The inode on which another one stands, as a path walk without references
+/// may see it; see [`Inode::set_backing`].
+#[derive(Clone, Copy)]
+pub(crate) struct Backing {
+    inode: *mut b::inode,
+    writable: bool,
+}
+
+impl Backing {
+    /// Whether the backing inode may be written to.
+    pub(crate) fn is_writable(self) -> bool {
+        self.writable
+    }
+
+    pub(super) fn as_ptr(self) -> *mut b::inode {
+        self.inode
+    }
+}
+
+impl<F: FileSystem> Inode<F> {
+    /// What the filesystem keeps for this inode.
+    pub(crate) fn data(&self) -> &F::Inode {
+        // SAFETY: it lies in a slot whose data is initialised (type invariant),
+        // and is dropped when nobody can borrow the inode any more.
+        unsafe { (*Slot::<F>::of(self.as_ptr())).data.assume_init_ref() }
+    }
+
+    fn slot_backing(&self) -> &Atomic<*mut b::inode> {
+        // SAFETY: it lies in a slot (type invariant); the field is atomic.
+        unsafe { &(*Slot::<F>::of(self.as_ptr())).backing }
+    }
+
+    /// Publishes the inode of another filesystem on which this one stands, for
+    /// [`Inode::backing`]. `inode` must be pinned by this inode's data until
+    /// that is dropped, which `F` promises by naming one that its data owns.
+    ///
+    /// Once a writable one is set it stays.
+    pub(crate) fn set_backing(&self, inode: &Inode, writable: bool) {
+        let tagged = inode.as_ptr().map_addr(|a| a | usize::from(writable));
+        self.slot_backing().store(tagged, Release);
+    }
+
+    /// The backing inode, also without a reference to this one: the memory of
+    /// inodes is freed after a grace period only, so under RCU it can be looked
+    /// at even while its last reference goes away.
+    pub(crate) fn backing(&self, _rcu: &rcu::Guard) -> Option<Backing> {
+        let tagged = self.slot_backing().load(Acquire);
+        let inode = tagged.map_addr(|a| a & !1);
+        (!inode.is_null()).then_some(Backing {
+            inode,
+            writable: tagged.addr() & 1 != 0,
+        })
+    }
+
+    /// `i_sb`.
+    pub(crate) fn sb(&self) -> &SuperBlock<F> {
+        // SAFETY: `i_sb` never changes, outlives the inode, and is of `F`.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
+    }
+
+    /// Moves the inode to another place in the inode hash.
+    ///
+    /// A lookup that runs at the same time finds it at one or the other place,
+    /// or makes a second inode if it still asks by the old key.
+    pub(crate) fn rehash(&self, key: u64) {
+        // SAFETY: the inode is live.
+        if unsafe { b::rovl_inode_unhashed(self.as_ptr()) } {
+            return self.hash(key);
+        }
+        // SAFETY: the inode is live and hashed.
+        unsafe { b::rovl_remove_inode_hash(self.as_ptr()) };
+        self.hash(key);
+    }
+
+    fn hash(&self, key: u64) {
+        // SAFETY: the inode is live and not hashed.
+        unsafe { b::rovl_insert_inode_hash(self.as_ptr(), key) };
+    }
+
+    /// `set_nlink`. Zero is left alone: only `drop_nlink` takes an inode there.
+    pub(crate) fn set_nlink(&self, nlink: u32) {
+        // SAFETY: the inode is live.
+        unsafe { b::set_nlink(self.as_ptr(), nlink) };
+    }
+
+    /// `drop_nlink`, unless it is zero already.
+    pub(crate) fn drop_nlink(&self) {
+        if self.nlink() != 0 {
+            // SAFETY: the inode is live; callers hold its `i_rwsem`.
+            unsafe { b::drop_nlink(self.as_ptr()) };
+        }
+    }
+
+    /// `clear_nlink`.
+    pub(crate) fn clear_nlink(&self) {
+        // SAFETY: the inode is live; callers hold its `i_rwsem`.
+        unsafe { b::clear_nlink(self.as_ptr()) };
+    }
+
+    /// Takes mode, owner and times over from the inode below, and the size of a
+    /// regular file (`fsstack_copy_*`): attributes that the VFS reads from this
+    /// inode without asking the filesystem. Not the flags: see
+    /// [`Inode::set_flags_from`].
+    pub(crate) fn copy_attributes(&self, from: &Inode) {
+        let (to, from) = (self.as_ptr(), from.as_ptr());
+        // SAFETY: both inodes are live; the values are words that may be read
+        // while they change, as every `stat` does.
+        unsafe { b::rovl_copy_attributes(to, from) };
+    }
+}
+
+/// An inode that nobody else sees yet.
+///
+/// # Invariants
+///
+/// It is counted, in the state `I_NEW` if it is hashed, and its data is
+/// initialised.
+pub(crate) struct NewInode<F: FileSystem>(ARef<Inode<F>>);
+
+/// What [`SuperBlock::get_inode`] found.
+pub(crate) enum Found<F: FileSystem> {
+    /// One that is in use.
+    Cached(ARef<Inode<F>>),
+    /// A new one, to be filled in.
+    New(NewInode<F>),
+}
+
+/// What travels through `iget5_locked` to its callbacks.
+struct Wanted<'a, F: FileSystem> {
+    matches: &'a dyn Fn(&F::Inode) -> bool,
+    data: Option<F::Inode>,
+}
+
+/// # Safety
+///
+/// Only for `iget5_locked` to call, with a `Wanted<F>`.
+unsafe extern "C" fn test<F: FileSystem>(
+    inode: *mut b::inode,
+    wanted: *mut core::ffi::c_void,
+) -> core::ffi::c_int {
+    // SAFETY: an inode of this superblock, whose type is `F`.
+    let slot = unsafe { Slot::<F>::of(inode) };
+    // SAFETY: `live` only changes before the inode is hashed and after it is
+    // unhashed; this runs under `inode_hash_lock`.
+    if !unsafe { (*slot).live } {
+        return 0;
+    }
+    // SAFETY: live, see above.
+    let data = unsafe { (*slot).data.assume_init_ref() };
+    // SAFETY: the pointer that `get_inode` passed, which waits for us.
+    let wanted = unsafe { &*wanted.cast::<Wanted<'_, F>>() };
+    (wanted.matches)(data).into()
+}
+
+/// # Safety
+///
+/// Only for `iget5_locked` to call, with a `Wanted<F>`.
+unsafe extern "C" fn set<F: FileSystem>(
+    inode: *mut b::inode,
+    wanted: *mut core::ffi::c_void,
+) -> core::ffi::c_int {
+    // SAFETY: the pointer that `get_inode` passed; it is not used elsewhere
+    // while `iget5_locked` runs this.
+    let wanted = unsafe { &mut *wanted.cast::<Wanted<'_, F>>() };
+    let Some(data) = wanted.data.take() else {
+        return EINVAL.to_errno();
+    };
+    // SAFETY: a new inode that only `iget5_locked` knows.
+    unsafe { init_data::<F>(inode, data) };
+    0
+}
+
+/// # Safety
+///
+/// `inode` was allocated by [`Slot::alloc`], its data is not initialised, and
+/// nobody else uses it.
+unsafe fn init_data<F: FileSystem>(inode: *mut b::inode, data: F::Inode) {
+    // SAFETY: per the contract.
+    let slot = unsafe { Slot::<F>::of(inode) };
+    // SAFETY: per the contract nobody else uses it.
+    unsafe { (*slot).data.write(data) };
+    // SAFETY: as above; initialised right before.
+    unsafe { (*slot).live = true };
+}
+
+impl<F: FileSystem> SuperBlock<F> {
+    /// `iget5_locked`: the inode whose data `matches`, or a new one with `data`.
+    ///
+    /// `matches` runs under a spinlock.
+    pub(crate) fn get_inode(
+        &self,
+        key: u64,
+        matches: &dyn Fn(&F::Inode) -> bool,
+        data: F::Inode,
+    ) -> Result<Found<F>> {
+        let mut wanted = Wanted::<F> {
+            matches,
+            data: Some(data),
+        };
+        // SAFETY: the superblock is live, and the callbacks fit `wanted`.
+        let inode = unsafe {
+            b::iget5_locked(
+                self.as_ptr(),
+                key,
+                Some(test::<F>),
+                Some(set::<F>),
+                (&raw mut wanted).cast(),
+            )
+        };
+        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+        // SAFETY: counted for us, of this superblock, and its data was set
+        // before it was hashed.
+        let inode: ARef<Inode<F>> = unsafe { ARef::from_raw(inode.cast()) };
+        // SAFETY: the inode is live.
+        if unsafe { b::rovl_inode_is_new(inode.as_ptr()) } {
+            Ok(Found::New(NewInode(inode)))
+        } else {
+            Ok(Found::Cached(inode))
+        }
+    }
+
+    /// `new_inode`: an inode that no lookup will find in the inode hash.
+    pub(crate) fn new_unhashed_inode(&self, data: F::Inode) -> Result<NewInode<F>> {
+        // SAFETY: the superblock is live.
+        let inode = NonNull::new(unsafe { b::new_inode(self.as_ptr()) }).ok_or(ENOMEM)?;
+        // SAFETY: `new_inode` allocated it through `Slot::alloc` for us alone.
+        unsafe { init_data::<F>(inode.as_ptr(), data) };
+        // SAFETY: counted for us, of this superblock, data initialised.
+        Ok(NewInode(unsafe { ARef::from_raw(inode.cast()) }))
+    }
+}
+
+/// Which operations an inode gets.
+pub(crate) enum Operations {
+    Directory,
+    Regular,
+    Symlink,
+    /// A device, fifo or socket, with the device number.
+    Special(u32),
+}
+
+impl<F: super_block::Operations> NewInode<F> {
+    /// The inode, to fill in what its data needs.
+    pub(crate) fn inode(&self) -> &Inode<F> {
+        &self.0
+    }
+
+    /// Gives the inode its number, type and operations, and shows it to others.
+    pub(crate) fn publish(self, ino: u64, mode: u16, operations: Operations) -> ARef<Inode<F>> {
+        let inode = self.0.as_ptr();
+        // SAFETY: ours alone until it is unlocked below.
+        unsafe { (*inode).i_ino = ino };
+        // SAFETY: as above.
+        unsafe { (*inode).i_mode = mode };
+        let (i_op, i_fop) = match operations {
+            Operations::Directory => (
+                super::dir_ops::operations::<F>(),
+                super::readdir::operations::<F>(),
+            ),
+            Operations::Regular => (
+                super::inode_ops::file_operations::<F>(),
+                super::file_ops::operations::<F>(),
+            ),
+            Operations::Symlink => (
+                super::inode_ops::symlink_operations::<F>(),
+                core::ptr::null(),
+            ),
+            Operations::Special(rdev) => {
+                // SAFETY: as above; sets `i_fop` by the type in `mode`.
+                unsafe { b::init_special_inode(inode, mode, rdev) };
+                // SAFETY: as above.
+                let i_fop = unsafe { (*inode).__bindgen_anon_3.i_fop };
+                (super::inode_ops::special_operations::<F>(), i_fop)
+            }
+        };
+        // SAFETY: as above; the tables are static.
+        unsafe { (*inode).i_op = i_op };
+        // SAFETY: as above.
+        unsafe { (*inode).__bindgen_anon_3.i_fop = i_fop };
+        // SAFETY: ours alone.
+        unsafe { super::acl::dont_cache(inode) };
+        // SAFETY: ours alone, so its locks are not in use.
+        unsafe { b::rovl_lockdep_annotate(inode) };
+        // SAFETY: the inode is live.
+        if unsafe { b::rovl_inode_is_new(inode) } {
+            // SAFETY: it is new and locked by us.
+            unsafe { b::unlock_new_inode(inode) };
+        }
+        self.0
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Looking names up in other filesystems, without changing anything.
+//!
+//! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
+
+use super::{bindings as b, dentry::qstr, Dentry, Inode, Path};
+use core::ptr::NonNull;
+use kernel::{
+    cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef,
+};
+
+impl Path<'_> {
+    /// `lookup_one_positive_unlocked`: the object `name` in this directory.
+    /// Locks the directory while the filesystem is asked; needs no lock.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none; what the filesystem says else.
+    pub(crate) fn lookup(&self, name: &[u8]) -> Result<ARef<Dentry>> {
+        let mut q = qstr(name);
+        // SAFETY: the path is valid and a directory that can be looked up in;
+        // the name lives for the call.
+        let dentry = unsafe {
+            b::lookup_one_positive_unlocked(self.mnt.idmap(), &mut q, self.dentry.as_ptr())
+        };
+        // SAFETY: an error, or a dentry counted for us.
+        unsafe { Dentry::from_counted(dentry) }
+    }
+
+    /// `dentry_open` for the kernel's own use: the object at the path, opened
+    /// with `flags` by `cred` (`kernel_file_open`).
+    pub(crate) fn open(&self, flags: u32, cred: &Credential) -> Result<ARef<File>> {
+        let path = self.as_c();
+        // SAFETY: the path is valid and positive.
+        let file =
+            from_err_ptr(unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) })?;
+        let file = NonNull::new(file).ok_or(EIO)?;
+        // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
+        Ok(unsafe { ARef::from_raw(file.cast()) })
+    }
+
+    /// `touch_atime`: the object is being read.
+    pub(crate) fn touch_atime(&self) {
+        let path = self.as_c();
+        // SAFETY: the path is valid and positive.
+        unsafe { b::touch_atime(&path) };
+    }
+}
+
+/// `vfs_llseek`: where the next data or hole is.
+pub(crate) fn llseek(file: &File, offset: i64, whence: u32) -> Result<i64> {
+    // SAFETY: the file is open, and only we use its position.
+    let at = unsafe { b::vfs_llseek(file.as_ptr(), offset, whence as i32) };
+    super::from_count(at as isize).map(|at| at as i64)
+}
+
+/// `i_size` and times of a directory, to undo what a change to it did.
+#[derive(Clone, Copy)]
+pub(crate) struct DirTimes {
+    atime: b::timespec64,
+    mtime: b::timespec64,
+}
+
+impl DirTimes {
+    pub(super) fn of(dir: &Inode) -> Self {
+        let mut times = Self {
+            atime: pin_init::zeroed(),
+            mtime: pin_init::zeroed(),
+        };
+        // SAFETY: the inode is live, the times are ours to fill in.
+        unsafe { b::rovl_inode_times(dir.as_ptr(), &mut times.atime, &mut times.mtime) };
+        times
+    }
+
+    pub(super) fn get(self) -> (b::timespec64, b::timespec64) {
+        (self.atime, self.mtime)
+    }
+}

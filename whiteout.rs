@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whiteouts and opaque marks: make, recognise, remove.
+//!
+//! On disk, as overlayfs has them (`Documentation/filesystems/overlayfs.rst`):
+//!
+//! * a **whiteout** says that the name exists in no layer below. It is a
+//!   character device 0/0; or, for filesystems that cannot have one, an empty
+//!   regular file with the xattr `overlay.whiteout`, in a directory whose
+//!   `overlay.opaque` is `x`;
+//! * an **opaque** directory (`overlay.opaque` is `y`) hides the directories of
+//!   its name below;
+//! * an **impure** directory (`overlay.impure` is `y`) may hold objects that
+//!   were copied up, so their inode numbers are not what `readdir` of the layer
+//!   says.
+
+use crate::{
+    layers::Upper,
+    vfs::{
+        self,
+        dentry::Name,
+        inode::Kind,
+        lock::{LockedName, WriteAccess},
+        Dentry, Inode, Path,
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed,
+};
+
+pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
+pub(crate) const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
+pub(crate) const IMPURE: &CStr = c"trusted.overlay.impure";
+pub(crate) const ORIGIN: &CStr = c"trusted.overlay.origin";
+
+/// What `overlay.opaque` of a directory says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opacity {
+    /// Nothing: it is merged with what is below.
+    Merged,
+    /// `y`.
+    Opaque,
+    /// `x`: merged, and may hold whiteouts that are regular files.
+    XattrWhiteouts,
+}
+
+/// Reads the opaque mark of a directory of a layer, as the mounter.
+pub(crate) fn opacity(dir: Path<'_>) -> Result<Opacity> {
+    let mut value = [0; 1];
+    match mark(dir, OPAQUE, &mut value)? {
+        Some(_) if value == *b"y" => Ok(Opacity::Opaque),
+        Some(_) if value == *b"x" => Ok(Opacity::XattrWhiteouts),
+        _ => Ok(Opacity::Merged),
+    }
+}
+
+/// Whether a directory hides those below.
+pub(crate) fn is_opaque(dir: Path<'_>) -> Result<bool> {
+    Ok(opacity(dir)? == Opacity::Opaque)
+}
+
+/// Whether regular files in this directory may be whiteouts.
+pub(crate) fn has_xattr_whiteouts(dir: Path<'_>) -> Result<bool> {
+    Ok(opacity(dir)? == Opacity::XattrWhiteouts)
+}
+
+/// Whether a directory may hold objects whose origin is elsewhere.
+pub(crate) fn is_impure(dir: Path<'_>) -> Result<bool> {
+    let mut value = [0; 1];
+    Ok(mark(dir, IMPURE, &mut value)?.is_some() && value == *b"y")
+}
+
+/// Whether an object of a layer is a whiteout of either kind; the second kind
+/// counts only where its directory says so, which the caller has checked.
+pub(crate) fn is_whiteout(object: Path<'_>) -> Result<bool> {
+    let inode = object.inode()?;
+    if inode.is_whiteout() {
+        return Ok(true);
+    }
+    if inode.kind() != Kind::Regular || inode.size() != 0 {
+        return Ok(false);
+    }
+    Ok(mark(object, WHITEOUT, &mut [])?.is_some())
+}
+
+/// A private xattr: its length, `None` if it is not there or is longer than
+/// any value with a meaning.
+fn mark(object: Path<'_>, name: &CStr, value: &mut [u8]) -> Result<Option<usize>> {
+    match vfs::xattr::get(object, name, value) {
+        Ok(len) => Ok(Some(len)),
+        Err(e) if e == ENODATA || e == EOPNOTSUPP || e == ERANGE => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Marks a new directory opaque.
+pub(crate) fn set_opaque(access: &mut WriteAccess<'_>, dir: &Dentry) -> Result {
+    access.set_xattr(dir, OPAQUE, b"y", 0)
+}
+
+/// Marks an upper directory impure, once.
+pub(crate) fn set_impure(
+    access: &mut WriteAccess<'_>,
+    dir: &Inode<crate::layers::Rovl>,
+) -> Result {
+    if dir.data().impure.load(Relaxed) {
+        return Ok(());
+    }
+    let upper = dir.data().upper().ok_or(EIO)?;
+    access.set_xattr(upper, IMPURE, b"y", 0)?;
+    dir.data().impure.store(true, Relaxed);
+    Ok(())
+}
+
+impl Upper {
+    /// A name in `work/` that nobody else uses.
+    pub(crate) fn temp_name(&self) -> Result<Name> {
+        let serial = self.serial.fetch_add(1, Relaxed);
+        let name = kernel::str::CString::try_from_fmt(fmt!("#{:x}", serial))?;
+        Name::new(name.to_bytes())
+    }
+
+    /// Removes what was made under a temporary name and came to nothing. There
+    /// is nobody to tell if that fails; the next mount sweeps it.
+    pub(crate) fn remove_temp(&self, access: &mut WriteAccess<'_>, name: &[u8]) {
+        let removed = access
+            .lock_name(&self.work, name)
+            .and_then(|mut temp| match temp.inode() {
+                Some(_) => temp.remove(),
+                None => Ok(()),
+            });
+        if let Err(e) = removed {
+            pr_warn!("cannot remove a leftover in work/: {:?}\n", e);
+        }
+    }
+
+    /// Makes a whiteout under a temporary name.
+    fn make_temp_whiteout(&self, access: &mut WriteAccess<'_>) -> Result<Name> {
+        let name = self.temp_name()?;
+        access.lock_name(&self.work, &name)?.whiteout()?;
+        Ok(name)
+    }
+}
+
+/// Puts a whiteout where there is no upper object.
+pub(crate) fn make(name: &mut LockedName<'_>) -> Result {
+    name.whiteout()
+}
+
+/// Puts a whiteout in the place of an upper object, in one step: at no time is
+/// what lies below to be seen. A directory must hold nothing but whiteouts,
+/// which go with it.
+pub(crate) fn replace(
+    upper: &Upper,
+    access: &mut WriteAccess<'_>,
+    parent: &Dentry,
+    name: &[u8],
+    is_dir: bool,
+) -> Result {
+    let temp = upper.make_temp_whiteout(access)?;
+    let flags = if is_dir {
+        vfs::bindings::RENAME_EXCHANGE
+    } else {
+        0
+    };
+    let moved = access
+        .lock_rename((&upper.work, &temp), (parent, name), flags)
+        .and_then(|mut rename| rename.rename());
+    match (&moved, is_dir) {
+        // The whiteout is in place, and the directory in `work/`.
+        (Ok(()), true) => remove_dir(upper, access, &temp),
+        (Ok(()), false) => {}
+        (Err(_), _) => upper.remove_temp(access, &temp),
+    }
+    moved
+}
+
+/// Removes a directory under a temporary name, and the whiteouts in it.
+pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, temp: &[u8]) {
+    let cleared = Path::new(access.mnt(), &upper.work)
+        .lookup(temp)
+        .and_then(|dir| clear(access, &dir));
+    if let Err(e) = cleared {
+        pr_warn!("cannot clear a directory in work/: {:?}\n", e);
+    }
+    upper.remove_temp(access, temp);
+}
+
+/// Removes the whiteouts in an upper directory that is merged with nothing.
+pub(crate) fn clear(access: &mut WriteAccess<'_>, dir: &Dentry) -> Result {
+    let path = Path::new(access.mnt(), dir);
+    for name in crate::readdir::whiteouts_in(access, path)? {
+        let mut name = access.lock_name(dir, &name)?;
+        if name.inode().is_some() {
+            name.remove()?;
+        }
+    }
+    Ok(())
+}
