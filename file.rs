@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open and I/O of regular files.
+//!
+//! Each open file of ours stands on an open file of a layer, the backing file,
+//! which is used with the mounter's credentials. A file that was opened for
+//! reading before its inode was copied up goes over to the copy at the next
+//! operation, so it sees what is written later.
+//!
+//! Locks: what writes to the backing file does so with the `i_rwsem` of our own
+//! inode held, so that size and times that are taken over from below afterwards
+//! are never older than those another writer has taken over before. Reads take
+//! no lock.
+
+use crate::{
+    copyup,
+    inode::{self, Real},
+    layers::{self, Rovl},
+    vfs::{
+        self,
+        file::{self, Owner, RegularFile, UserFile},
+        file_ops::{self, Area, FileOperations, Iocb, Pipe},
+        lock::{file_inode, Context, Held, Nothing},
+    },
+};
+use core::ops::Deref;
+use kernel::{
+    fs::File,
+    iov::{IovIterDest, IovIterSource},
+    prelude::*,
+    sync::{aref::ARef, SetOnce},
+};
+
+/// What an open file keeps.
+pub(crate) struct OpenFile {
+    /// The backing file it was opened with.
+    first: ARef<File>,
+    /// Whether that is in the upper layer, so that it stays the right one.
+    first_is_upper: bool,
+    /// The upper one, once an operation has found that the inode was copied up
+    /// after the file was opened.
+    upper: SetOnce<ARef<File>>,
+}
+
+impl OpenFile {
+    /// For a file that was made and opened in the upper layer in one step
+    /// (`O_TMPFILE`).
+    pub(crate) fn of_tmpfile(upper: ARef<File>) -> Self {
+        Self::new(upper, true)
+    }
+
+    fn new(first: ARef<File>, first_is_upper: bool) -> Self {
+        Self {
+            first,
+            first_is_upper,
+            upper: SetOnce::new(),
+        }
+    }
+
+    /// The backing file that was used last.
+    fn latest(&self) -> &File {
+        self.upper.as_ref().unwrap_or(&self.first)
+    }
+}
+
+/// The backing file for one operation.
+enum Backing<'a> {
+    Kept(&'a File),
+    /// Opened by this operation, the first after the inode was copied up; kept
+    /// unless another operation did the same at the same time.
+    Once(ARef<File>),
+}
+
+impl Deref for Backing<'_> {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        match self {
+            Backing::Kept(file) => file,
+            Backing::Once(file) => file,
+        }
+    }
+}
+
+/// Opens the object that stands for `user_file` now.
+fn open_real(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<ARef<File>> {
+    let layers = layers::of(user_file.inode());
+    let _mounter = layers.as_mounter();
+    let mut flags = file::backing_flags(user_file.flags());
+    // The access time is that of our own inode, see `accessed`.
+    if file::may_open_noatime(real.path)? {
+        flags |= file::O_NOATIME;
+    }
+    user_file.open_backing(real.path, flags, &layers.cred)
+}
+
+/// The backing file for the next operation, with the flags that `F_SETFL` may
+/// have changed.
+fn backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
+    let open = user_file.data();
+    let backing = match user_file.inode().data().upper() {
+        Some(_) if !open.first_is_upper => upper_backing(user_file)?,
+        _ => Backing::Kept(&open.first),
+    };
+    follow_flags(user_file, &backing);
+    Ok(backing)
+}
+
+/// The upper backing file of a file that was opened on a lower one.
+fn upper_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
+    let open = user_file.data();
+    if let Some(upper) = open.upper.as_ref() {
+        return Ok(Backing::Kept(upper));
+    }
+    let upper = open_real(user_file, &inode::real(user_file.inode())?)?;
+    // Whoever comes first keeps its own for the others.
+    let _ = open.upper.populate(upper.clone());
+    Ok(Backing::Once(upper))
+}
+
+/// Makes `F_SETFL` of the user file reach the backing file.
+///
+/// `O_APPEND` does not: each write says by itself whether it appends, and with
+/// the flag in the backing file `RWF_NOAPPEND` would do nothing. Only a file
+/// that may be written to in no other way keeps it, as proof that it was opened
+/// so.
+fn follow_flags(user_file: &UserFile<Rovl>, backing: &File) {
+    let mut mask = 0;
+    if file::can_direct_io(backing) {
+        mask |= file::O_DIRECT;
+    }
+    let mut flags = user_file.flags();
+    if !file::is_append_only(backing) {
+        mask |= file::O_APPEND;
+        flags &= !file::O_APPEND;
+    }
+    file::set_flags(backing, mask, flags);
+}
+
+/// Takes size and times over from the upper object.
+fn take_over_attributes(user_file: &UserFile<Rovl>) {
+    let inode = user_file.inode();
+    if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
+        inode.copy_attributes(upper);
+    }
+}
+
+/// Whether `backing` is the upper object of the file, which may be written to.
+fn is_upper(user_file: &UserFile<Rovl>, backing: &File) -> bool {
+    let upper = user_file.inode().data().upper();
+    upper
+        .and_then(|upper| upper.inode())
+        .is_some_and(|upper| upper.is_same(file_inode(backing)))
+}
+
+/// Copies an object up before it is opened for writing, without data if that
+/// will be cut off at once.
+fn prepare_for_write<H: Held>(ctx: &mut Context<H>, user_file: &UserFile<Rovl>) -> Result {
+    let flags = user_file.flags();
+    // With O_DIRECT the open may still fail, and must leave the data then.
+    let truncate = flags & file::O_TRUNC != 0 && flags & file::O_DIRECT == 0;
+    if truncate {
+        copyup::copy_up_truncated(ctx, user_file.dentry())
+    } else {
+        copyup::copy_up(ctx, user_file.dentry())
+    }
+}
+
+impl FileOperations for Rovl {
+    fn open(ctx: &mut Context<Nothing>, user_file: &UserFile<Self>) -> Result<OpenFile> {
+        // `O_RDONLY | O_TRUNC` comes back as a `setattr`, after the check
+        // whether the file is being executed.
+        if user_file.is_writable() {
+            prepare_for_write(ctx, user_file)?;
+        }
+        let real = inode::real(user_file.inode())?;
+        Ok(OpenFile::new(open_real(user_file, &real)?, real.is_upper))
+    }
+
+    fn can_direct_io(open: &OpenFile) -> bool {
+        file::can_direct_io(&open.first)
+    }
+
+    fn llseek(
+        _ctx: &mut Context<Nothing>,
+        user_file: &RegularFile<Self>,
+        offset: i64,
+        whence: u32,
+    ) -> Result<i64> {
+        let inode = user_file.inode();
+        let max = inode.sb().max_bytes();
+        if !matches!(whence, file_ops::SEEK_DATA | file_ops::SEEK_HOLE) {
+            let end = inode::real(inode)?.path.inode()?.size();
+            return user_file.seek(offset, whence, max, end);
+        }
+        let at = {
+            let _mounter = layers::of(inode).as_mounter();
+            vfs::namei::llseek(&*backing(user_file)?, offset, whence)?
+        };
+        user_file.seek(at, file_ops::SEEK_SET, max, at)
+    }
+
+    fn read_iter(
+        ctx: &mut Context<Nothing>,
+        iocb: &mut Iocb<'_, Self>,
+        to: &mut IovIterDest<'_>,
+    ) -> Result<usize> {
+        let user_file = iocb.file();
+        let backing = backing(user_file)?;
+        iocb.read(ctx, &backing, &layers::of(user_file.inode()).cred, to)
+    }
+
+    fn write_iter(
+        ctx: &mut Context<Nothing>,
+        iocb: &mut Iocb<'_, Self>,
+        from: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        let user_file = iocb.file();
+        let inode = user_file.inode();
+        let mut locked = ctx.lock_inode(inode);
+        let backing = backing(user_file)?;
+        iocb.write(&mut locked, &backing, &layers::of(inode).cred, from)
+    }
+
+    fn splice_read(
+        ctx: &mut Context<Nothing>,
+        iocb: &mut Iocb<'_, Self>,
+        pipe: Pipe<'_>,
+    ) -> Result<usize> {
+        let user_file = iocb.file();
+        let backing = backing(user_file)?;
+        iocb.splice_from(ctx, &backing, &layers::of(user_file.inode()).cred, pipe)
+    }
+
+    fn splice_write(
+        ctx: &mut Context<Nothing>,
+        iocb: &mut Iocb<'_, Self>,
+        pipe: Pipe<'_>,
+    ) -> Result<usize> {
+        let user_file = iocb.file();
+        let inode = user_file.inode();
+        let mut locked = ctx.lock_inode(inode);
+        let backing = backing(user_file)?;
+        iocb.splice_to(&mut locked, &backing, &layers::of(inode).cred, pipe)
+    }
+
+    fn mmap(user_file: &RegularFile<Self>, area: Area<'_>) -> Result {
+        let backing = backing(user_file)?;
+        area.map::<Self>(&backing, &layers::of(user_file.inode()).cred)
+    }
+
+    fn fsync(
+        ctx: &mut Context<Nothing>,
+        user_file: &RegularFile<Self>,
+        range: (i64, i64),
+        datasync: bool,
+    ) -> Result {
+        let backing = backing(user_file)?;
+        // Nothing that is ours to write is in a lower file.
+        if !is_upper(user_file, &backing) {
+            return Ok(());
+        }
+        let _mounter = layers::of(user_file.inode()).as_mounter();
+        ctx.fsync_range(&backing, range, datasync)
+    }
+
+    fn flush(user_file: &RegularFile<Self>, owner: Owner) -> Result {
+        let _mounter = layers::of(user_file.inode()).as_mounter();
+        file::flush(user_file.data().latest(), owner)
+    }
+
+    fn fallocate(
+        ctx: &mut Context<Nothing>,
+        user_file: &RegularFile<Self>,
+        mode: i32,
+        offset: i64,
+        len: i64,
+    ) -> Result {
+        let inode = user_file.inode();
+        let mut locked = ctx.lock_inode(inode);
+        let backing = backing(user_file)?;
+        user_file.remove_privileges(&mut locked)?;
+        let done = {
+            let _mounter = layers::of(inode).as_mounter();
+            locked.fallocate(&backing, mode, offset, len)
+        };
+        take_over_attributes(user_file);
+        done
+    }
+
+    fn fadvise(user_file: &RegularFile<Self>, offset: i64, len: i64, advice: i32) -> Result {
+        let backing = backing(user_file)?;
+        let _mounter = layers::of(user_file.inode()).as_mounter();
+        file::fadvise(&backing, offset, len, advice)
+    }
+
+    fn copy_file_range(
+        ctx: &mut Context<Nothing>,
+        from: (&RegularFile<Self>, i64),
+        to: (&RegularFile<Self>, i64),
+        len: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        match copy_below(ctx, from, to, len, flags) {
+            // Two filesystems below, one to the user.
+            Err(e) if e == EXDEV || e == EOPNOTSUPP => {
+                file_ops::splice_file_range(ctx, from, to, len)
+            }
+            copied => copied,
+        }
+    }
+
+    fn remap_file_range(
+        ctx: &mut Context<Nothing>,
+        (from, from_pos): (&RegularFile<Self>, i64),
+        (to, to_pos): (&RegularFile<Self>, i64),
+        len: i64,
+        flags: u32,
+    ) -> Result<i64> {
+        let dedupe = flags & file_ops::REMAP_FILE_DEDUP != 0;
+        let mut locked = ctx.lock_inode(to.inode());
+        let (source, target) = (backing(from)?, backing(to)?);
+        // Nothing is copied up to save space: of two lower files there is
+        // nothing that could be shared.
+        if !is_upper(to, &target) || (dedupe && !is_upper(from, &source)) {
+            return Err(EPERM);
+        }
+        if !dedupe {
+            to.remove_privileges(&mut locked)?;
+        }
+        let done = {
+            let _mounter = layers::of(to.inode()).as_mounter();
+            locked.remap_range((&*source, from_pos), (&*target, to_pos), len, flags)
+        };
+        take_over_attributes(to);
+        done
+    }
+
+    fn accessed(user_file: &RegularFile<Self>) {
+        // The access time of a lower file cannot be changed.
+        if user_file.inode().data().upper().is_some() {
+            user_file.accessed();
+        }
+    }
+
+    fn end_write(user_file: &RegularFile<Self>) {
+        take_over_attributes(user_file);
+    }
+}
+
+/// Copies by what the filesystems of the layers offer.
+fn copy_below(
+    ctx: &mut Context<Nothing>,
+    (from, from_pos): (&RegularFile<Rovl>, i64),
+    (to, to_pos): (&RegularFile<Rovl>, i64),
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    let mut locked = ctx.lock_inode(to.inode());
+    let (source, target) = (backing(from)?, backing(to)?);
+    to.remove_privileges(&mut locked)?;
+    let copied = {
+        let _mounter = layers::of(to.inode()).as_mounter();
+        locked.copy_range((&*source, from_pos), (&*target, to_pos), len, flags)
+    };
+    take_over_attributes(to);
+    copied
+}

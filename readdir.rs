@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Merged listing: one directory out of many.
+//!
+//! The parts of a directory are read one after the other, the upper one first,
+//! into one flat list. A name hides the same name in the parts below; if what
+//! comes first is a whiteout, the name is not there at all. Names are compared
+//! after sorting, so that no choice of names makes it slow.
+//!
+//! A listing never changes once it is made: the position of an entry is its
+//! place in the list, and stays right for as long as the directory is open,
+//! whatever is made or removed meanwhile. Going back to the start takes a new
+//! listing if the directory has changed. Files of one directory share the
+//! listing; it goes when the last of them is closed.
+//!
+//! Locks: [`Cache::shared`] is held for looking at the cache only, never while
+//! a layer is read.
+
+use crate::{
+    layers::{self, Layers, Rovl},
+    lookup,
+    vfs::{
+        self,
+        completion::fatal_signal_pending,
+        dentry::Name,
+        file::{DirectoryFile, UserFile},
+        iterate::{self, for_each_entry},
+        lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
+        readdir::{self, DirContext, ReaddirOperations},
+        Dentry, Inode, Path,
+    },
+    whiteout,
+};
+use kernel::{
+    alloc::KVVec,
+    cred::Credential,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, Mutex,
+    },
+};
+
+/// What an inode keeps of its listing.
+#[pin_data]
+pub(crate) struct Cache {
+    /// Counts the changes of the directory.
+    version: Atomic<u64>,
+    #[pin]
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    /// How many files of this directory are open.
+    users: usize,
+    /// The newest listing, for as long as there are users.
+    listing: Option<Arc<Listing>>,
+}
+
+impl Cache {
+    /// The cache of an inode that nobody has listed yet.
+    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                version: Atomic::new(0),
+                shared <- new_mutex!(Shared { users: 0, listing: None }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn enter(&self) {
+        let mut shared = self.shared.lock();
+        shared.users = shared.users.saturating_add(1);
+    }
+
+    fn leave(&self) {
+        let mut shared = self.shared.lock();
+        shared.users = shared.users.saturating_sub(1);
+        if shared.users == 0 {
+            let listing = shared.listing.take();
+            drop(shared);
+            drop(listing);
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Acquire)
+    }
+
+    /// The listing, if it is still what the directory holds.
+    fn current(&self) -> Option<Arc<Listing>> {
+        let version = self.version();
+        let shared = self.shared.lock();
+        shared
+            .listing
+            .as_ref()
+            .filter(|listing| listing.version == version)
+            .cloned()
+    }
+
+    /// Offers a listing to others that open the directory.
+    fn share(&self, listing: &Arc<Listing>) {
+        let mut shared = self.shared.lock();
+        let old = shared.listing.replace(listing.clone());
+        drop(shared);
+        drop(old);
+    }
+}
+
+/// To be called after each change of what a directory holds: the next reader
+/// that starts at the beginning sees it.
+pub(crate) fn invalidate(dir: &Inode<Rovl>) {
+    dir.data().listing.version.fetch_add(1, Release);
+}
+
+/// One name in a part of a directory.
+#[derive(Clone, Copy)]
+struct Entry {
+    ino: u64,
+    /// Where in [`List::names`] the name starts, and how long it is.
+    start: u32,
+    len: u16,
+    /// The place of the part: 0 is the topmost.
+    part: u16,
+    d_type: u8,
+    is_hidden: bool,
+}
+
+/// Names, in the order in which they were read.
+struct List {
+    names: KVVec<u8>,
+    entries: KVVec<Entry>,
+}
+
+impl List {
+    fn new() -> Self {
+        Self {
+            names: KVVec::new(),
+            entries: KVVec::new(),
+        }
+    }
+
+    fn name(&self, entry: &Entry) -> &[u8] {
+        let start = entry.start as usize;
+        let end = start.saturating_add(entry.len.into());
+        self.names.get(start..end).unwrap_or_default()
+    }
+
+    fn add(&mut self, part: u16, entry: &iterate::Entry<'_>) -> Result {
+        let start = u32::try_from(self.names.len()).map_err(|_| ENOMEM)?;
+        let len = u16::try_from(entry.name.len()).map_err(|_| EIO)?;
+        self.names.extend_from_slice(entry.name, GFP_KERNEL)?;
+        let entry = Entry {
+            ino: entry.ino,
+            start,
+            len,
+            part,
+            d_type: entry.d_type,
+            is_hidden: false,
+        };
+        Ok(self.entries.push(entry, GFP_KERNEL)?)
+    }
+
+    /// Adds all that one part of a directory holds, opened by `cred`.
+    fn read(
+        &mut self,
+        may_lock: &mut impl MayLockDirectory,
+        part: u16,
+        dir: Path<'_>,
+        cred: &Credential,
+    ) -> Result {
+        let file = iterate::open_dir(dir, cred)?;
+        let mut added = Ok(());
+        for_each_entry(may_lock, &file, &mut |entry| {
+            if entry.is_dot() {
+                return true;
+            }
+            added = if fatal_signal_pending() {
+                Err(EINTR)
+            } else {
+                self.add(part, &entry)
+            };
+            added.is_ok()
+        })?;
+        added
+    }
+
+    /// Hides each name that an earlier entry has.
+    fn hide_duplicates(&mut self) -> Result {
+        let mut order = KVVec::with_capacity(self.entries.len(), GFP_KERNEL)?;
+        for index in 0..self.entries.len() {
+            order.push(u32::try_from(index).map_err(|_| ENOMEM)?, GFP_KERNEL)?;
+        }
+        let name_of = |index: u32| {
+            self.entries
+                .get(index as usize)
+                .map(|entry| self.name(entry))
+        };
+        order.sort_unstable_by(|&a, &b| name_of(a).cmp(&name_of(b)).then(a.cmp(&b)));
+        // What is left in `order` is the later ones.
+        let mut last = None;
+        order.retain(|&mut index| {
+            let name = name_of(index);
+            let is_later = last == name;
+            last = name;
+            is_later
+        });
+        for index in order {
+            if let Some(entry) = self.entries.get_mut(index as usize) {
+                entry.is_hidden = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what is hidden.
+    fn compact(&mut self) {
+        self.entries.retain(|entry| !entry.is_hidden);
+    }
+}
+
+/// A directory of a layer, with what can hide in it.
+struct Part<'a> {
+    path: Path<'a>,
+    has_xattr_whiteouts: bool,
+}
+
+impl<'a> Part<'a> {
+    fn new(path: Path<'a>) -> Result<Self> {
+        Ok(Self {
+            path,
+            has_xattr_whiteouts: whiteout::has_xattr_whiteouts(path)?,
+        })
+    }
+
+    /// Whether an entry of this directory is a whiteout. One that has gone since
+    /// it was read hides as well.
+    fn is_whiteout(&self, name: &[u8], d_type: u8) -> Result<bool> {
+        let may_be = match u32::from(d_type) {
+            readdir::DT_CHR | readdir::DT_UNKNOWN => true,
+            readdir::DT_REG => self.has_xattr_whiteouts,
+            _ => false,
+        };
+        if !may_be {
+            return Ok(false);
+        }
+        let dentry = match self.path.lookup(name) {
+            Ok(dentry) => dentry,
+            Err(e) if e == ENOENT => return Ok(true),
+            Err(e) => return Err(e),
+        };
+        let object = Path::new(self.path.mnt, &dentry);
+        if self.has_xattr_whiteouts {
+            return whiteout::is_whiteout(object);
+        }
+        Ok(object.inode()?.is_whiteout())
+    }
+}
+
+/// The parts of a directory, topmost first.
+fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>> {
+    let mut parts = KVec::new();
+    if let Some(upper) = dir.data().upper() {
+        let path = Path::new(layers.upper_mnt()?, upper);
+        parts.push(Part::new(path)?, GFP_KERNEL)?;
+    }
+    for lower in &dir.data().lower {
+        parts.push(Part::new(lower.path(layers)?)?, GFP_KERNEL)?;
+    }
+    Ok(parts)
+}
+
+/// All names that a directory holds, with the inode numbers of the layers.
+fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List> {
+    let layers = layers::of(dir);
+    let _mounter = layers.as_mounter();
+    let parts = parts(dir, layers)?;
+    let mut list = List::new();
+    for (index, part) in parts.iter().enumerate() {
+        let index = u16::try_from(index).map_err(|_| EOVERFLOW)?;
+        list.read(may_lock, index, part.path, &layers.cred)?;
+    }
+    if parts.len() > 1 {
+        list.hide_duplicates()?;
+        list.compact();
+    }
+    hide_whiteouts(&mut list, &parts)?;
+    list.compact();
+    Ok(list)
+}
+
+fn hide_whiteouts(list: &mut List, parts: &[Part<'_>]) -> Result {
+    for index in 0..list.entries.len() {
+        let Some(&entry) = list.entries.get(index) else {
+            break;
+        };
+        let part = parts.get(usize::from(entry.part)).ok_or(EIO)?;
+        if part.is_whiteout(list.name(&entry), entry.d_type)? {
+            if let Some(entry) = list.entries.get_mut(index) {
+                entry.is_hidden = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a directory held at one time.
+struct Listing {
+    /// [`Cache::version`] before it was read.
+    version: u64,
+    list: List,
+}
+
+impl Listing {
+    fn read(may_lock: &mut impl MayLockDirectory, dentry: &Dentry<Rovl>) -> Result<Arc<Self>> {
+        let dir = dentry.node()?;
+        let version = dir.data().listing.version();
+        let mut list = merge(may_lock, dir)?;
+        correct_inode_numbers(&mut list, dentry, dir)?;
+        Ok(Arc::new(Self { version, list }, GFP_KERNEL)?)
+    }
+}
+
+/// Gives entries of the upper layer the inode numbers that `stat` shows, where
+/// they may be copies of what was or is in a lower one.
+fn correct_inode_numbers(
+    list: &mut List,
+    dentry: &Dentry<Rovl>,
+    dir: &Inode<Rovl>,
+) -> Result {
+    let data = dir.data();
+    let may_differ = data.is_merged() || data.impure.load(Relaxed);
+    if data.upper().is_none() || !may_differ {
+        return Ok(());
+    }
+    for index in 0..list.entries.len() {
+        let Some(&entry) = list.entries.get(index) else {
+            break;
+        };
+        // Part 0 is the upper one.
+        if entry.part != 0 {
+            continue;
+        }
+        if fatal_signal_pending() {
+            return Err(EINTR);
+        }
+        // What cannot be looked up keeps the number that its layer lists.
+        if let Ok(ino) = lookup::ino_of_entry(dentry, list.name(&entry)) {
+            if let Some(entry) = list.entries.get_mut(index) {
+                entry.ino = ino;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an open directory keeps.
+pub(crate) struct OpenDirectory {
+    /// Whose cache counts this file as a user.
+    dir: ARef<Inode<Rovl>>,
+    /// The listing that positions of this file belong to.
+    snapshot: Pin<KBox<Mutex<Option<Arc<Listing>>>>>,
+}
+
+impl OpenDirectory {
+    fn new(dir: &Inode<Rovl>) -> Result<Self> {
+        let snapshot = KBox::pin_init(new_mutex!(None), GFP_KERNEL)?;
+        dir.data().listing.enter();
+        Ok(Self {
+            dir: dir.into(),
+            snapshot,
+        })
+    }
+
+    fn kept(&self) -> Option<Arc<Listing>> {
+        self.snapshot.lock().clone()
+    }
+
+    fn keep(&self, listing: &Arc<Listing>) {
+        let old = self.snapshot.lock().replace(listing.clone());
+        drop(old);
+    }
+}
+
+impl Drop for OpenDirectory {
+    fn drop(&mut self) {
+        self.dir.data().listing.leave();
+    }
+}
+
+/// The listing to read from at `pos`: at the start one that is new, later the
+/// one in which the position was found.
+fn listing_at(
+    may_lock: &mut impl MayLockDirectory,
+    file: &DirectoryFile<Rovl>,
+    pos: i64,
+) -> Result<Arc<Listing>> {
+    if pos != 0 {
+        if let Some(listing) = file.data().kept() {
+            return Ok(listing);
+        }
+    }
+    let cache = &file.inode().data().listing;
+    let listing = match cache.current() {
+        Some(listing) => listing,
+        None => {
+            let listing = Listing::read(may_lock, file.dentry())?;
+            cache.share(&listing);
+            listing
+        }
+    };
+    file.data().keep(&listing);
+    Ok(listing)
+}
+
+/// Emits the entry at the position of `out`: `None` after the last one, false
+/// if there is no room for it.
+fn emit(file: &DirectoryFile<Rovl>, list: &List, out: &mut DirContext<'_>) -> Result<Option<bool>> {
+    const DIRECTORY: u8 = readdir::DT_DIR as u8;
+    Ok(match out.pos() {
+        0 => Some(out.emit(b".", file.inode().ino(), DIRECTORY)),
+        1 => {
+            let parent = file.dentry().parent();
+            Some(out.emit(b"..", parent.node()?.ino(), DIRECTORY))
+        }
+        pos => usize::try_from(pos.saturating_sub(2))
+            .ok()
+            .and_then(|index| list.entries.get(index))
+            .map(|entry| out.emit(list.name(entry), entry.ino, entry.d_type)),
+    })
+}
+
+impl ReaddirOperations for Rovl {
+    fn open(_ctx: &mut Context<Nothing>, file: &UserFile<Self>) -> Result<OpenDirectory> {
+        OpenDirectory::new(file.inode())
+    }
+
+    fn iterate_shared(
+        ctx: &mut Context<DirectoryLock>,
+        file: &DirectoryFile<Self>,
+        out: &mut DirContext<'_>,
+    ) -> Result {
+        let listing = listing_at(ctx, file, out.pos())?;
+        while emit(file, &listing.list, out)? == Some(true) {
+            out.set_pos(out.pos().saturating_add(1));
+        }
+        Ok(())
+    }
+
+    fn fsync(ctx: &mut Context<Nothing>, file: &DirectoryFile<Self>) -> Result {
+        let dir = file.inode();
+        let layers = layers::of(dir);
+        // Nothing that is ours to write is in a lower directory.
+        let Some(upper) = dir.data().upper() else {
+            return Ok(());
+        };
+        let _mounter = layers.as_mounter();
+        let upper = iterate::open_dir(Path::new(layers.upper_mnt()?, upper), &layers.cred)?;
+        ctx.fsync(&upper)
+    }
+}
+
+/// `ENOTEMPTY` unless all that is left in a directory is whiteouts. The caller
+/// holds its `i_rwsem`, so it stays so.
+pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result {
+    if merge(may_lock, dir)?.entries.is_empty() {
+        return Ok(());
+    }
+    Err(ENOTEMPTY)
+}
+
+/// The names of the whiteouts in one directory of a layer, read with the
+/// current credentials.
+pub(crate) fn whiteouts_in(
+    may_lock: &mut impl MayLockDirectory,
+    dir: Path<'_>,
+) -> Result<KVVec<Name>> {
+    let part = Part::new(dir)?;
+    let mut list = List::new();
+    list.read(may_lock, 0, dir, &vfs::cred::current())?;
+    let mut names = KVVec::new();
+    for entry in &list.entries {
+        let name = list.name(entry);
+        if part.is_whiteout(name, entry.d_type)? {
+            names.push(Name::new(name)?, GFP_KERNEL)?;
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Open files: those of a filesystem written on this module, and the backing
+//! files of other filesystems that stand below them.
+//!
+//! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
+//! [`include/linux/backing-file.h`](srctree/include/linux/backing-file.h)
+
+use super::{
+    bindings as b, from_count,
+    lock::{file_inode, Context, Held, InodeLock},
+    Dentry, FileSystem, Inode, Path,
+};
+use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use kernel::{
+    cred::Credential,
+    error::{from_err_ptr, to_result},
+    ffi::c_int,
+    fs::File,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque,
+};
+
+pub(crate) use super::bindings::{O_APPEND, O_DIRECT, O_NOATIME, O_TRUNC};
+
+/// `struct file` of a filesystem of type `F`: open, or being opened.
+///
+/// # Invariants
+///
+/// The file is counted while it is borrowed, its path and its inode are set and
+/// belong to a filesystem of type `F`.
+#[repr(transparent)]
+pub(crate) struct UserFile<F>(Opaque<b::file>, PhantomData<fn() -> F>);
+
+// SAFETY: files may be used from any task.
+unsafe impl<F> Send for UserFile<F> {}
+// SAFETY: what can be done through a shared reference is atomic or locks in C.
+unsafe impl<F> Sync for UserFile<F> {}
+
+impl<F: FileSystem> UserFile<F> {
+    /// # Safety
+    ///
+    /// `ptr` is a counted file for `'a` with path and inode on a filesystem of
+    /// type `F`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut b::file) -> &'a Self {
+        // SAFETY: per the contract; `UserFile` is transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut b::file {
+        self.0.get()
+    }
+
+    /// `file_inode`.
+    pub(crate) fn inode(&self) -> &Inode<F> {
+        // SAFETY: the inode of a file does not change, is pinned by it, and is
+        // of `F` (type invariant).
+        unsafe { Inode::from_raw((*self.as_ptr()).f_inode) }
+    }
+
+    /// `f_path.dentry`.
+    pub(crate) fn dentry(&self) -> &Dentry<F> {
+        // SAFETY: the path of a file does not change, is pinned by it, and is
+        // of `F` (type invariant).
+        unsafe { Dentry::from_raw((*self.as_ptr()).__bindgen_anon_1.f_path.dentry) }
+    }
+
+    /// `f_flags`: `O_*`, as they are now; `F_SETFL` changes some of them.
+    pub(crate) fn flags(&self) -> u32 {
+        // SAFETY: the file is valid; an aligned word that C reads the same way.
+        unsafe { (&raw const (*self.as_ptr()).f_flags).read_volatile() }
+    }
+
+    /// `FMODE_WRITE`: opened for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        // SAFETY: the file is valid; the bit is set before `->open` and stays.
+        unsafe { (*self.as_ptr()).f_mode & b::FMODE_WRITE != 0 }
+    }
+
+    /// `file_accessed`: the file has been read from.
+    pub(crate) fn accessed(&self) {
+        if self.flags() & O_NOATIME == 0 {
+            // SAFETY: the file pins its path.
+            unsafe { b::touch_atime(&(*self.as_ptr()).__bindgen_anon_1.f_path) };
+        }
+    }
+
+    /// `backing_file_open`: opens `path`, of another filesystem, as the file
+    /// that stands below this one. Takes no lock that could be held here, not
+    /// even `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` for an immutable file and writing; what the filesystem says
+    /// else.
+    pub(crate) fn open_backing(
+        &self,
+        path: Path<'_>,
+        flags: u32,
+        cred: &Credential,
+    ) -> Result<ARef<File>> {
+        let path = path.as_c();
+        // SAFETY: the file has its path, `path` is positive, and the callee
+        // takes references of its own.
+        let file = unsafe {
+            b::backing_file_open(self.as_ptr(), flags as c_int, &path, cred.as_ptr())
+        };
+        // SAFETY: as `backing_file_open` returns it.
+        unsafe { own_file(file) }
+    }
+
+    /// `file_remove_privs`: a write is about to take set-id bits and file
+    /// capabilities away. Runs `->setattr` of this filesystem, as the caller.
+    pub(crate) fn remove_privileges(&self, _locked: &mut Context<InodeLock>) -> Result {
+        // SAFETY: the file is open, its inode locked (`_locked`).
+        to_result(unsafe { b::file_remove_privs(self.as_ptr()) })
+    }
+
+    /// `generic_file_llseek_size`: sets the position, for all but `SEEK_DATA`
+    /// and `SEEK_HOLE`.
+    pub(crate) fn seek(&self, offset: i64, whence: u32, max: i64, eof: i64) -> Result<i64> {
+        // SAFETY: the file is open.
+        let at = unsafe {
+            b::generic_file_llseek_size(self.as_ptr(), offset, whence as c_int, max, eof)
+        };
+        from_offset(at)
+    }
+}
+
+/// An open file that carries a `D` in `private_data`.
+///
+/// # Invariants
+///
+/// As [`UserFile`], and the file is open: `private_data` is a `KBox<D>` which
+/// `->release` frees.
+#[repr(transparent)]
+pub(crate) struct Opened<F, D>(UserFile<F>, PhantomData<fn() -> D>);
+
+impl<F: FileSystem, D> Opened<F, D> {
+    /// # Safety
+    ///
+    /// `ptr` is an open file for `'a` on a filesystem of type `F`, whose
+    /// `->open` stored a `KBox<D>` in `private_data`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut b::file) -> &'a Self {
+        // SAFETY: per the contract; both types are transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// What the filesystem keeps for this open file.
+    pub(crate) fn data(&self) -> &D {
+        // SAFETY: a box that lives until `->release` (type invariant), which
+        // runs when nobody borrows the file any more.
+        unsafe { &*(*self.as_ptr()).private_data.cast::<D>() }
+    }
+}
+
+impl<F: FileSystem, D> Deref for Opened<F, D> {
+    type Target = UserFile<F>;
+
+    fn deref(&self) -> &UserFile<F> {
+        &self.0
+    }
+}
+
+/// An open regular file.
+pub(crate) type RegularFile<F> = Opened<F, <F as FileSystem>::File>;
+
+/// An open directory.
+pub(crate) type DirectoryFile<F> = Opened<F, <F as FileSystem>::Directory>;
+
+/// Takes over a file that a C function returned, or its error.
+///
+/// # Safety
+///
+/// `file` is an error pointer, or counted for the caller and known to nobody
+/// else.
+unsafe fn own_file(file: *mut b::file) -> Result<ARef<File>> {
+    let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
+    // SAFETY: counted for us; nobody else knows it, so no `fdget_pos` is on it.
+    Ok(unsafe { ARef::from_raw(file.cast()) })
+}
+
+/// The flags with which the backing file of a file with `flags` is opened:
+/// without those that make or empty a file.
+pub(crate) fn backing_flags(flags: u32) -> u32 {
+    (flags & !(b::O_CREAT | b::O_EXCL | b::O_NOCTTY | b::O_TRUNC)) | b::O_LARGEFILE
+}
+
+/// `backing_tmpfile_open`: makes a file without a name in `parent` as the file
+/// that stands below `user_file`, which is being opened. The caller has write
+/// access to the mount of `parent`.
+pub(crate) fn backing_tmpfile_open(
+    user_file: &File,
+    parent: Path<'_>,
+    mode: u16,
+    cred: &Credential,
+) -> Result<ARef<File>> {
+    let parent = parent.as_c();
+    let flags = backing_flags(user_file.flags());
+    // SAFETY: the file has its path, the parent is a directory, and the callee
+    // takes references of its own.
+    let file = unsafe {
+        b::backing_tmpfile_open(
+            user_file.as_ptr(),
+            flags as c_int,
+            &parent,
+            mode,
+            cred.as_ptr(),
+        )
+    };
+    // SAFETY: as `backing_tmpfile_open` returns it.
+    unsafe { own_file(file) }
+}
+
+/// Whether the current credentials may open the file without updating its
+/// access time (`inode_owner_or_capable`).
+pub(crate) fn may_open_noatime(path: Path<'_>) -> Result<bool> {
+    let inode = path.inode()?;
+    // SAFETY: mount and inode are valid.
+    Ok(unsafe { b::inode_owner_or_capable(path.mnt.idmap(), inode.as_ptr()) })
+}
+
+/// `FMODE_CAN_ODIRECT`: the filesystem of an open file offers direct I/O.
+pub(crate) fn can_direct_io(file: &File) -> bool {
+    // SAFETY: the file is open, so its mode does not change any more.
+    unsafe { (*file.as_ptr()).f_mode & b::FMODE_CAN_ODIRECT != 0 }
+}
+
+/// Changes those flags of an open file that are in `mask`, as `F_SETFL` does.
+pub(crate) fn set_flags(file: &File, mask: u32, flags: u32) {
+    if (file.flags() ^ flags) & mask != 0 {
+        // SAFETY: the file is open; takes its `f_lock`.
+        unsafe { b::rovl_file_set_flags(file.as_ptr(), mask, flags) };
+    }
+}
+
+/// Whether the inode of an open file is append-only (`IS_APPEND`).
+pub(crate) fn is_append_only(file: &File) -> bool {
+    file_inode(file).flags() & b::S_APPEND != 0
+}
+
+/// `->flush` of a file, if its filesystem has one: a descriptor of it is being
+/// closed by `owner`.
+pub(crate) fn flush(file: &File, owner: Owner) -> Result {
+    // SAFETY: the file is open, its operations stay while it is.
+    let Some(flush) = (unsafe { (*(*file.as_ptr()).f_op).flush }) else {
+        return Ok(());
+    };
+    // SAFETY: called as `filp_close` would.
+    to_result(unsafe { flush(file.as_ptr(), owner.0) })
+}
+
+/// `fl_owner_t`: on whose behalf locks of a file are held.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner(b::fl_owner_t);
+
+impl Owner {
+    pub(super) fn from_raw(owner: b::fl_owner_t) -> Self {
+        Self(owner)
+    }
+}
+
+/// `vfs_fadvise`.
+pub(crate) fn fadvise(file: &File, offset: i64, len: i64, advice: i32) -> Result {
+    // SAFETY: the file is open.
+    to_result(unsafe { b::vfs_fadvise(file.as_ptr(), offset, len, advice) })
+}
+
+/// An offset or a negative errno.
+fn from_offset(n: i64) -> Result<i64> {
+    if n < 0 {
+        return Err(Error::from_errno(n as c_int));
+    }
+    Ok(n)
+}
+
+/// A place in a file.
+pub(crate) type Place<'a> = (&'a File, i64);
+
+impl<H: Held> Context<H> {
+    /// `vfs_fsync_range`: waits until this part of the data is durable, and the
+    /// metadata needed to find it again; all metadata unless `datasync`.
+    pub(crate) fn fsync_range(
+        &mut self,
+        file: &File,
+        (start, end): (i64, i64),
+        datasync: bool,
+    ) -> Result {
+        // SAFETY: the file is open, and nothing of its filesystem is locked by
+        // us, since the context is not borrowed.
+        to_result(unsafe { b::vfs_fsync_range(file.as_ptr(), start, end, datasync.into()) })
+    }
+
+    /// `vfs_fallocate`; freeze protection is taken inside.
+    pub(crate) fn fallocate(&mut self, file: &File, mode: i32, offset: i64, len: i64) -> Result {
+        // SAFETY: as for `fsync_range`.
+        to_result(unsafe { b::vfs_fallocate(file.as_ptr(), mode, offset, len) })
+    }
+
+    /// `vfs_copy_file_range`; freeze protection is taken inside.
+    pub(crate) fn copy_range(
+        &mut self,
+        (from, from_pos): Place<'_>,
+        (to, to_pos): Place<'_>,
+        len: usize,
+        flags: u32,
+    ) -> Result<usize> {
+        // SAFETY: both files are open, and nothing of their filesystems is
+        // locked by us, since the context is not borrowed.
+        from_count(unsafe {
+            b::vfs_copy_file_range(from.as_ptr(), from_pos, to.as_ptr(), to_pos, len, flags)
+        })
+    }
+
+    /// `vfs_clone_file_range`, or with `REMAP_FILE_DEDUP` in `flags`
+    /// `vfs_dedupe_file_range_one`; freeze protection is taken inside.
+    pub(crate) fn remap_range(
+        &mut self,
+        (from, from_pos): Place<'_>,
+        (to, to_pos): Place<'_>,
+        len: i64,
+        flags: u32,
+    ) -> Result<i64> {
+        let (from, to) = (from.as_ptr(), to.as_ptr());
+        from_offset(if flags & b::REMAP_FILE_DEDUP != 0 {
+            // SAFETY: as for `copy_range`.
+            unsafe { b::vfs_dedupe_file_range_one(from, from_pos, to, to_pos, len, flags) }
+        } else {
+            // SAFETY: as for `copy_range`.
+            unsafe { b::vfs_clone_file_range(from, from_pos, to, to_pos, len, flags) }
+        })
+    }
+}
