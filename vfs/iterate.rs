@@ -5,11 +5,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h) (`iterate_dir`,
 //! `struct dir_context`)
 
-use super::{
-    bindings as b,
-    lock::{Context, Held},
-    Path,
-};
+use super::{bindings as b, lock::MayLockDirectory, Path};
 use core::ptr::NonNull;
 use kernel::{
     cred::Credential,
@@ -98,14 +94,14 @@ unsafe extern "C" fn actor(
 /// it returns false.
 ///
 /// `visit` runs with the directory's `i_rwsem` held shared: it must not use the
-/// filesystem. The context says that nothing of that filesystem is locked yet.
+/// filesystem. `_may_lock` says that nothing of that filesystem is locked yet.
 ///
 /// # Errors
 ///
 /// `ENOTDIR` for a file that is no directory, `ENOENT` for one that has been
 /// removed, or what the filesystem says.
-pub(crate) fn for_each_entry<H: Held>(
-    _context: &mut Context<H>,
+pub(crate) fn for_each_entry(
+    _may_lock: &mut impl MayLockDirectory,
     dir: &File,
     visit: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result {
@@ -121,7 +117,7 @@ pub(crate) fn for_each_entry<H: Held>(
     loop {
         visitor.seen = 0;
         // SAFETY: the file is open; the visitor outlives the call, and its
-        // actor fits. We hold no lock of the filesystem (`_context`).
+        // actor fits. We hold no lock of the filesystem (`_may_lock`).
         to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut visitor).cast()) })?;
         if visitor.stopped || visitor.seen == 0 {
             return Ok(());

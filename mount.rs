@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Options to a checked configuration to a superblock, with errors that name
+//! the layer.
+//!
+//! Options are named as overlayfs names them
+//! (`Documentation/filesystems/overlayfs.rst`). One that it knows and that is
+//! not built here yet is refused by its name, unless the value says what rovl
+//! does anyway.
+//!
+//! * [`split`]: the syntax of a list of layers;
+//! * [`stack`]: the layers that were named become a stack;
+//! * [`workdir`]: the work directory is made, swept, and tried out.
+
+use crate::{
+    inode,
+    layers::{self, Overlay, Rovl},
+    vfs::{
+        fs_context::{Log, MountOperations, Parameter, Purpose, Value},
+        in_use::InUseMark,
+        lock::{Context, Nothing},
+        mount::OwnedPath,
+        seq,
+        super_block::{NewSuperBlock, Rooted, StatFs, SuperOperations},
+        Dentry, FileSystem, SuperBlock,
+    },
+};
+use kernel::{error::Error, fmt, prelude::*, seq_file::SeqFile, str::CString};
+
+mod split;
+mod stack;
+mod workdir;
+
+/// `errorfc`, and the error to return.
+macro_rules! refuse {
+    ($log:expr, $error:expr, $($text:tt)+) => {
+        $log.refuse($error, fmt!($($text)+))
+    };
+}
+use refuse;
+
+/// How many lower layers there may be; the limit of overlayfs.
+const MAX_LOWER: usize = 500;
+
+/// The options, by number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opt {
+    LowerDir,
+    LowerDirAdd,
+    DataDirAdd,
+    UpperDir,
+    WorkDir,
+    DefaultPermissions,
+    OverrideCreds,
+    Volatile,
+    UserXattr,
+    /// The first of [`FEATURES`]; the others follow.
+    Feature,
+}
+
+impl Opt {
+    const ALL: [Opt; 9] = [
+        Opt::LowerDir,
+        Opt::LowerDirAdd,
+        Opt::DataDirAdd,
+        Opt::UpperDir,
+        Opt::WorkDir,
+        Opt::DefaultPermissions,
+        Opt::OverrideCreds,
+        Opt::Volatile,
+        Opt::UserXattr,
+    ];
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// An option of overlayfs that chooses a feature.
+struct Feature {
+    name: &'static CStr,
+    /// Values that say what rovl does.
+    as_here: &'static [&'static str],
+    /// Values that say something else.
+    not_here: &'static [&'static str],
+}
+
+const FEATURES: [Feature; 8] = [
+    Feature {
+        name: c"redirect_dir",
+        as_here: &["off", "nofollow"],
+        not_here: &["on", "follow"],
+    },
+    Feature {
+        name: c"index",
+        as_here: &["off"],
+        not_here: &["on"],
+    },
+    Feature {
+        name: c"uuid",
+        as_here: &["null"],
+        not_here: &["off", "auto", "on"],
+    },
+    Feature {
+        name: c"nfs_export",
+        as_here: &["off"],
+        not_here: &["on"],
+    },
+    Feature {
+        name: c"xino",
+        // `auto` leaves the choice to the filesystem.
+        as_here: &["off", "auto"],
+        not_here: &["on"],
+    },
+    Feature {
+        name: c"metacopy",
+        as_here: &["off"],
+        not_here: &["on"],
+    },
+    Feature {
+        name: c"verity",
+        as_here: &["off"],
+        not_here: &["on", "require"],
+    },
+    Feature {
+        name: c"fsync",
+        as_here: &["auto"],
+        not_here: &["strict", "volatile"],
+    },
+];
+
+const fn feature(index: usize) -> Parameter {
+    Parameter::string(FEATURES[index].name, Opt::Feature as u8 + index as u8)
+}
+
+/// A directory that an option names.
+struct Given {
+    /// As it was given, without escapes.
+    name: CString,
+    /// What it stands for; `None` when a mount is reconfigured, where a name is
+    /// only compared.
+    path: Option<OwnedPath>,
+}
+
+impl Given {
+    fn path(&self) -> Result<&OwnedPath> {
+        self.path.as_ref().ok_or(EINVAL)
+    }
+}
+
+/// How the lower layers were named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// In one list (`lowerdir=`).
+    List,
+    /// One by one (`lowerdir+`).
+    OneByOne,
+}
+
+/// What a directory is for; its name is the option that gives it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Lower,
+    Upper,
+    Work,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Lower => "lowerdir",
+            Role::Upper => "upperdir",
+            Role::Work => "workdir",
+        })
+    }
+}
+
+/// A name in a message: in quotes, with whatever cannot be printed escaped.
+struct Quoted<'a>(&'a CStr);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+
+        f.write_char('\'')?;
+        for chunk in self.0.to_bytes().utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() {
+                    f.write_fmt(format_args!("{}", c.escape_default()))?;
+                } else {
+                    f.write_char(c)?;
+                }
+            }
+            for c in chunk.invalid() {
+                f.write_fmt(format_args!("\\x{c:02x}"))?;
+            }
+        }
+        f.write_char('\'')
+    }
+}
+
+/// An error number in words.
+struct Reason(Error);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            e if e == ENOENT => "no such directory",
+            e if e == ENOTDIR => "a part of it is not a directory",
+            e if e == EACCES || e == EPERM => "permission denied",
+            e if e == ELOOP => "too many symbolic links",
+            e if e == ENAMETOOLONG => "the name is too long",
+            e if e == EOPNOTSUPP => "not supported there",
+            e if e == EROFS => "it is read-only",
+            e if e == ENOSPC => "no space left",
+            e if e == EDQUOT => "the quota is exceeded",
+            e if e == ENOMEM => "out of memory",
+            e if e == EINVAL => "not possible there",
+            e if e == EIO => "I/O error",
+            e => return f.write_fmt(format_args!("error {}", e.to_errno())),
+        })
+    }
+}
+
+/// What the options of one configuration said so far.
+pub(crate) struct Mounting {
+    purpose: Purpose,
+    upper: Option<Given>,
+    work: Option<Given>,
+    /// Topmost first.
+    lower: KVec<Given>,
+    /// `None` while no lower layer has been named.
+    style: Option<Style>,
+    default_permissions: bool,
+}
+
+impl Mounting {
+    /// The directory that a value names. Text is looked up as the current task
+    /// sees it.
+    fn directory(&self, role: Role, value: Value<'_>, log: &Log<'_>) -> Result<Given> {
+        let (path, name) = match value {
+            Value::File(path, name) => (Some(path), name),
+            Value::String(name) => (None, CString::try_from(name)?),
+            Value::Flag(_) => return Err(EINVAL),
+        };
+        if self.purpose == Purpose::Reconfigure {
+            return Ok(Given { name, path: None });
+        }
+        let path = match path {
+            Some(path) => path,
+            None => OwnedPath::lookup(&name)
+                .map_err(|e| refuse!(log, e, "{} {}: {}", role, Quoted(&name), Reason(e)))?,
+        };
+        stack::check_directory(role, &name, path.borrow(), log)?;
+        Ok(Given {
+            name,
+            path: Some(path),
+        })
+    }
+
+    /// As [`Mounting::directory`], for text with escapes.
+    fn escaped_directory(&self, role: Role, value: Value<'_>, log: &Log<'_>) -> Result<Given> {
+        let name = match value {
+            Value::String(written) => unescaped(written.to_bytes())?,
+            other => return self.directory(role, other, log),
+        };
+        self.directory(role, Value::String(&name), log)
+    }
+
+    fn push_lower(&mut self, given: Given, log: &Log<'_>) -> Result {
+        if self.lower.len() >= MAX_LOWER {
+            return Err(refuse!(
+                log,
+                EINVAL,
+                "lowerdir {}: too many lower layers, the limit is {}",
+                Quoted(&given.name),
+                MAX_LOWER
+            ));
+        }
+        Ok(self.lower.push(given, GFP_KERNEL)?)
+    }
+
+    /// `lowerdir=`: takes the place of all lower layers named before; an empty
+    /// value leaves none.
+    fn set_lower(&mut self, written: &CStr, log: &Log<'_>) -> Result {
+        self.lower.clear();
+        self.style = None;
+        if written.is_empty() {
+            return Ok(());
+        }
+        self.style = Some(Style::List);
+        for layer in split::Split::new(written.to_bytes()) {
+            let layer = layer.map_err(|e| malformed(e, self.lower.len(), log))?;
+            let name = unescaped(layer)?;
+            let given = self.directory(Role::Lower, Value::String(&name), log)?;
+            self.push_lower(given, log)?;
+        }
+        Ok(())
+    }
+
+    /// `lowerdir+`: one more lower layer, below those named before.
+    fn add_lower(&mut self, value: Value<'_>, log: &Log<'_>) -> Result {
+        if self.style == Some(Style::List) {
+            return Err(refuse!(
+                log,
+                EINVAL,
+                "option 'lowerdir+' cannot follow 'lowerdir'"
+            ));
+        }
+        self.style = Some(Style::OneByOne);
+        let given = self.directory(Role::Lower, value, log)?;
+        self.push_lower(given, log)
+    }
+
+    /// Refuses options of a remount that do not say what is mounted already.
+    fn check_unchanged(&self, overlay: &Overlay, log: &Log<'_>) -> Result {
+        let mounted = &overlay.layers;
+        let upper = mounted.upper.as_ref();
+        let same = |given: &Option<Given>, mounted: Option<&CString>| match given {
+            Some(given) => mounted.is_some_and(|name| name.to_bytes() == given.name.to_bytes()),
+            None => true,
+        };
+        let same_lower = self.lower.is_empty()
+            || self.lower.len() == mounted.lower.len()
+                && self
+                    .lower
+                    .iter()
+                    .zip(&mounted.lower)
+                    .all(|(given, layer)| given.name.to_bytes() == layer.name.to_bytes());
+        let changed = if !same(&self.upper, upper.map(|u| &u.layer.name)) {
+            Role::Upper
+        } else if !same(&self.work, upper.map(|u| &u.workdir_name)) {
+            Role::Work
+        } else if !same_lower {
+            Role::Lower
+        } else {
+            return Ok(());
+        };
+        Err(refuse!(
+            log,
+            EINVAL,
+            "option '{}' cannot be changed while mounted",
+            changed
+        ))
+    }
+}
+
+/// A name as it is written, without its escapes.
+fn unescaped(written: &[u8]) -> Result<CString> {
+    let mut bytes = KVec::with_capacity(written.len().saturating_add(1), GFP_KERNEL)?;
+    for c in split::unescape(written) {
+        bytes.push(c, GFP_KERNEL)?;
+    }
+    bytes.push(0, GFP_KERNEL)?;
+    let name = CStr::from_bytes_with_nul(&bytes).map_err(|_| EINVAL)?;
+    Ok(CString::try_from(name)?)
+}
+
+fn malformed(what: split::Malformed, before: usize, log: &Log<'_>) -> Error {
+    let number = before.saturating_add(1);
+    match what {
+        split::Malformed::Empty => {
+            refuse!(
+                log,
+                EINVAL,
+                "lowerdir: the name of layer {} is empty",
+                number
+            )
+        }
+        split::Malformed::DataOnly => refuse!(
+            log,
+            EINVAL,
+            "lowerdir: data-only layers ('::', before layer {}) are not supported yet",
+            number
+        ),
+        split::Malformed::Backslash => {
+            refuse!(log, EINVAL, "lowerdir: nothing follows the last backslash")
+        }
+    }
+}
+
+/// An option that overlayfs has.
+fn not_yet(option: &str, log: &Log<'_>) -> Result {
+    Err(refuse!(
+        log,
+        EINVAL,
+        "option '{option}' is not supported yet"
+    ))
+}
+
+/// An option of [`FEATURES`].
+fn choose(feature: &Feature, value: &CStr, log: &Log<'_>) -> Result {
+    let Ok(name) = feature.name.to_str() else {
+        return Err(EINVAL);
+    };
+    let is_value = |values: &[&str]| values.iter().any(|v| v.as_bytes() == value.to_bytes());
+    if is_value(feature.as_here) {
+        return Ok(());
+    }
+    Err(if is_value(feature.not_here) {
+        refuse!(
+            log,
+            EINVAL,
+            "option '{}={}' is not supported yet",
+            name,
+            value
+        )
+    } else {
+        refuse!(
+            log,
+            EINVAL,
+            "option '{}' has no value {}",
+            name,
+            Quoted(value)
+        )
+    })
+}
+
+impl MountOperations for Rovl {
+    const PARAMETERS: &'static [Parameter] = &[
+        Parameter::string_empty(c"lowerdir", Opt::LowerDir as u8),
+        Parameter::file_or_string(c"lowerdir+", Opt::LowerDirAdd as u8),
+        Parameter::file_or_string(c"datadir+", Opt::DataDirAdd as u8),
+        Parameter::file_or_string(c"upperdir", Opt::UpperDir as u8),
+        Parameter::file_or_string(c"workdir", Opt::WorkDir as u8),
+        Parameter::flag(c"default_permissions", Opt::DefaultPermissions as u8),
+        Parameter::flag_no(c"override_creds", Opt::OverrideCreds as u8),
+        Parameter::flag(c"volatile", Opt::Volatile as u8),
+        Parameter::flag(c"userxattr", Opt::UserXattr as u8),
+        feature(0),
+        feature(1),
+        feature(2),
+        feature(3),
+        feature(4),
+        feature(5),
+        feature(6),
+        feature(7),
+        Parameter::end(),
+    ];
+
+    type Mounting = Mounting;
+
+    fn begin(purpose: Purpose) -> Result<Mounting> {
+        Ok(Mounting {
+            purpose,
+            upper: None,
+            work: None,
+            lower: KVec::new(),
+            style: None,
+            default_permissions: false,
+        })
+    }
+
+    fn parse(mounting: &mut Mounting, number: u8, value: Value<'_>, log: &Log<'_>) -> Result {
+        let Some(option) = Opt::from_number(number) else {
+            let index = usize::from(number).wrapping_sub(Opt::Feature as usize);
+            let feature = FEATURES.get(index).ok_or(EINVAL)?;
+            return match value {
+                Value::String(value) => choose(feature, value, log),
+                _ => Err(EINVAL),
+            };
+        };
+        match (option, value) {
+            (Opt::LowerDir, Value::String(list)) => mounting.set_lower(list, log)?,
+            (Opt::LowerDirAdd, value) => mounting.add_lower(value, log)?,
+            (Opt::UpperDir, value) => {
+                mounting.upper = Some(mounting.escaped_directory(Role::Upper, value, log)?);
+            }
+            (Opt::WorkDir, value) => {
+                mounting.work = Some(mounting.escaped_directory(Role::Work, value, log)?);
+            }
+            // Both checks are always made; overlayfs takes the option too.
+            (Opt::DefaultPermissions, _) => mounting.default_permissions = true,
+            // The mounter's credentials are those of who makes the mount.
+            (Opt::OverrideCreds, Value::Flag(false)) => {}
+            (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
+            (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
+            (Opt::Volatile, _) => not_yet("volatile", log)?,
+            (Opt::UserXattr, _) => not_yet("userxattr", log)?,
+            (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
+        }
+        Ok(())
+    }
+
+    fn fill_super(
+        context: &mut Context<Nothing>,
+        mounting: &mut Mounting,
+        log: &Log<'_>,
+        mut sb: NewSuperBlock<Self>,
+    ) -> Result<Rooted> {
+        let stack = stack::build(context, mounting, log, &mut sb)?;
+        let options = Shown {
+            one_by_one: mounting.style == Some(Style::OneByOne),
+            default_permissions: mounting.default_permissions,
+        };
+        let overlay = Overlay {
+            layers: stack.layers,
+            in_flight: crate::copyup::InFlight::new()?,
+            options,
+        };
+        let filled = sb.set_data(KBox::new(overlay, GFP_KERNEL)?);
+        let root = inode::get(filled.sb(), stack.root)?;
+        filled.set_root(root)
+    }
+
+    fn reconfigure(
+        mounting: &mut Mounting,
+        sb: &SuperBlock<Self>,
+        readonly: Option<bool>,
+        log: &Log<'_>,
+    ) -> Result {
+        mounting.check_unchanged(sb.data(), log)?;
+        let layers = layers::of_sb(sb);
+        match (readonly, &layers.upper) {
+            (Some(false), None) => Err(refuse!(
+                log,
+                EROFS,
+                "cannot become writable, there is no upperdir"
+            )),
+            (Some(false), Some(upper)) if upper.layer.mnt.is_readonly() => {
+                let name = Quoted(&upper.layer.name);
+                Err(refuse!(
+                    log,
+                    EROFS,
+                    "upperdir {} is on a read-only filesystem",
+                    name
+                ))
+            }
+            (Some(true), Some(upper)) if !sb.is_readonly() => {
+                upper.layer.root().super_block().sync_filesystem()
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What `show_options` tells besides the layers.
+pub(crate) struct Shown {
+    /// The lower layers were named one by one.
+    one_by_one: bool,
+    default_permissions: bool,
+}
+
+/// A name as an option takes it, where a backslash escapes.
+fn show_escaped(seq: &SeqFile, name: &CStr) {
+    for &c in name.to_bytes() {
+        if split::needs_backslash(c) {
+            seq::show_escaped(seq, b"\\");
+        }
+        seq::show_escaped(seq, &[c]);
+    }
+}
+
+impl SuperOperations for Rovl {
+    fn statfs(dentry: &Dentry<Self>, out: &mut StatFs) -> Result {
+        let sb = dentry.sb();
+        let layers = layers::of_sb(sb);
+        let _mounter = layers.as_mounter();
+        let top = match &layers.upper {
+            Some(upper) => &upper.layer,
+            None => layers.lower(0)?,
+        };
+        out.copy_from(top.path(top.root()), Rovl::MAGIC, layers.namelen)
+    }
+
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
+        let overlay = sb.data();
+        let lower = &overlay.layers.lower;
+        if overlay.options.one_by_one {
+            for layer in lower {
+                seq::show_option(seq, c"lowerdir+", &layer.name);
+            }
+        } else {
+            for (i, layer) in lower.iter().enumerate() {
+                seq::show_raw(seq, if i == 0 { c",lowerdir=" } else { c":" });
+                show_escaped(seq, &layer.name);
+            }
+        }
+        if let Some(upper) = &overlay.layers.upper {
+            seq::show_raw(seq, c",upperdir=");
+            show_escaped(seq, &upper.layer.name);
+            seq::show_raw(seq, c",workdir=");
+            show_escaped(seq, &upper.workdir_name);
+        }
+        if overlay.options.default_permissions {
+            seq::show_raw(seq, c",default_permissions");
+        }
+        Ok(())
+    }
+
+    fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result {
+        // Everything dirty is in the upper filesystem, which has a `wait` of
+        // its own.
+        match &layers::of_sb(sb).upper {
+            Some(upper) if wait => upper.layer.root().super_block().sync_filesystem(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Holds other mounts, of rovl and of overlayfs, off an upper and a work
+/// directory (`I_OVL_INUSE`).
+pub(crate) struct InUse {
+    _upper: InUseMark,
+    _work: InUseMark,
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The directories that the options name become a stack of layers.
+//!
+//! Nothing of this changes a layer but [`workdir`], which comes when all else
+//! has been checked.
+
+use super::{refuse, workdir, Given, InUse, Mounting, Quoted, Reason, Role};
+use crate::{
+    inode::{Identity, LowerObject, Objects},
+    layers::{Layer, LayerFs, Layers, Upper},
+    vfs::{
+        self,
+        cred::NewCred,
+        fs_context::Log,
+        in_use::{is_in_use, InUseMark},
+        lock::{Context, Nothing},
+        super_block::{NewSuperBlock, Operations, StatFs},
+        Dentry, Path, PrivateMount,
+    },
+    whiteout,
+};
+use kernel::{prelude::*, str::CString, sync::atomic::Atomic};
+
+/// What a mount is made of.
+pub(super) struct Stack {
+    pub(super) layers: Layers,
+    /// What the root inode stands for.
+    pub(super) root: Objects,
+}
+
+/// Refuses a directory that cannot be a layer, or a work directory.
+pub(super) fn check_directory(role: Role, name: &CStr, path: Path<'_>, log: &Log<'_>) -> Result {
+    let inode = path.inode()?;
+    let sb = path.dentry.super_block();
+    let name = Quoted(name);
+    let refuse = |why: &str| {
+        Err(refuse!(
+            log,
+            EINVAL,
+            "{} {}: {} (it is on {})",
+            role,
+            name,
+            why,
+            sb.type_name()
+        ))
+    };
+    if !inode.is_dir() {
+        return Err(refuse!(
+            log,
+            ENOTDIR,
+            "{} {} is not a directory",
+            role,
+            name
+        ));
+    }
+    if path.mnt.is_idmapped() {
+        return refuse("idmapped layers are not supported yet");
+    }
+    if inode.is_casefolded() || (path.dentry.has_own_names() && !sb.has_encoding()) {
+        return refuse("directories that ignore the case of names are not supported");
+    }
+    if !path.dentry.can_lookup() || path.dentry.is_automount() {
+        return refuse("directories with automounts are not supported");
+    }
+    if role == Role::Lower {
+        return Ok(());
+    }
+    if path.dentry.has_real() {
+        return refuse("a stacking filesystem cannot be written to as a layer");
+    }
+    if path.dentry.needs_revalidation() {
+        return refuse("a filesystem that others may change cannot be written to as a layer");
+    }
+    if path.mnt.is_readonly() {
+        return refuse("it is read-only; without upperdir and workdir the mount is, too");
+    }
+    Ok(())
+}
+
+/// Makes a stack of the layers that the options name.
+pub(super) fn build<F: Operations>(
+    context: &mut Context<Nothing>,
+    mounting: &Mounting,
+    log: &Log<'_>,
+    sb: &mut NewSuperBlock<F>,
+) -> Result<Stack> {
+    let writable = check_combination(mounting, log)?;
+    check_depth(mounting, log, sb)?;
+    check_overlap(mounting, log)?;
+
+    let mut cred = NewCred::prepare()?;
+    cred.drop_sys_resource();
+    let cred = cred.finish();
+    let _mounter = vfs::cred::override_creds(&cred);
+    let mut layers = Layers {
+        upper: None,
+        lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
+        filesystems: KVec::new(),
+        cred: cred.clone(),
+        namelen: 0,
+    };
+    match writable {
+        Some((upper, work)) => {
+            let upper = open_upper(context, &mut layers, upper, work, log)?;
+            sb.set_limits_from(upper.layer.root().super_block());
+            layers.upper = Some(upper);
+        }
+        None => sb.set_readonly(),
+    }
+    for given in &mounting.lower {
+        warn_if_in_use(given, log)?;
+        let mut layer = open_layer(&mut layers, Role::Lower, given, log)?;
+        layer.mnt.make_readonly();
+        layers.lower.push(layer, GFP_KERNEL)?;
+    }
+    if layers.upper.is_none() {
+        sb.set_limits_from(layers.lower(0)?.root().super_block());
+    }
+    let root = root_of(&layers)?;
+    Ok(Stack { layers, root })
+}
+
+/// Refuses options that do not go together. Returns upper and work directory,
+/// if there are any.
+fn check_combination<'a>(
+    mounting: &'a Mounting,
+    log: &Log<'_>,
+) -> Result<Option<(&'a Given, &'a Given)>> {
+    if mounting.lower.is_empty() {
+        return Err(refuse!(log, EINVAL, "no lowerdir is given"));
+    }
+    match (&mounting.upper, &mounting.work) {
+        (None, None) => Ok(None),
+        (Some(upper), Some(work)) => {
+            // Mounts may have changed since the options were given.
+            check_directory(Role::Upper, &upper.name, upper.path()?.borrow(), log)?;
+            check_directory(Role::Work, &work.name, work.path()?.borrow(), log)?;
+            check_pair(upper, work, log)?;
+            Ok(Some((upper, work)))
+        }
+        (Some(upper), None) => Err(refuse!(
+            log,
+            EINVAL,
+            "upperdir {} needs a workdir",
+            Quoted(&upper.name)
+        )),
+        (None, Some(work)) => Err(refuse!(
+            log,
+            EINVAL,
+            "workdir {} needs an upperdir",
+            Quoted(&work.name)
+        )),
+    }
+}
+
+/// Refuses upper and work directories between which nothing can be moved.
+fn check_pair(upper: &Given, work: &Given, log: &Log<'_>) -> Result {
+    let (upper_path, work_path) = (upper.path()?.borrow(), work.path()?.borrow());
+    let (u, w) = (upper_path.dentry, work_path.dentry);
+    let why = if !u.super_block().is_same(w.super_block()) {
+        "are on different filesystems"
+    } else if !upper_path.mnt.is_same(work_path.mnt) {
+        "are on different mounts of one filesystem"
+    } else if u.is_same(w) {
+        "are the same directory"
+    } else if w.is_subdir_of(u) {
+        "overlap: workdir is inside upperdir"
+    } else if u.is_subdir_of(w) {
+        "overlap: upperdir is inside workdir"
+    } else {
+        return Ok(());
+    };
+    let (upper, work) = (Quoted(&upper.name), Quoted(&work.name));
+    Err(refuse!(
+        log,
+        EINVAL,
+        "upperdir {} and workdir {} {}",
+        upper,
+        work,
+        why
+    ))
+}
+
+/// Sets the depth of the stack of filesystems.
+fn check_depth<F: Operations>(
+    mounting: &Mounting,
+    log: &Log<'_>,
+    sb: &mut NewSuperBlock<F>,
+) -> Result {
+    let upper = mounting.upper.iter().map(|given| (Role::Upper, given));
+    let lower = mounting.lower.iter().map(|given| (Role::Lower, given));
+    let mut deepest = None;
+    for (role, given) in Iterator::chain(upper, lower) {
+        let depth = given.path()?.borrow().dentry.super_block().stack_depth();
+        if deepest.is_none_or(|(_, _, max)| depth > max) {
+            deepest = Some((role, given, depth));
+        }
+    }
+    let (role, given, depth) = deepest.ok_or(EINVAL)?;
+    sb.set_stack_depth(depth).map_err(|e| {
+        let name = Quoted(&given.name);
+        refuse!(
+            log,
+            e,
+            "{} {}: stack too deep, it is on {} stacked filesystems",
+            role,
+            name,
+            depth
+        )
+    })
+}
+
+/// Refuses a lower layer that is, or is inside, another directory of this
+/// mount: what is written to one would appear in the other.
+fn check_overlap(mounting: &Mounting, log: &Log<'_>) -> Result {
+    for (i, lower) in mounting.lower.iter().enumerate() {
+        let dentry = lower.path()?.borrow().dentry;
+        let upper = mounting.upper.iter().map(|given| (Role::Upper, given));
+        let work = mounting.work.iter().map(|given| (Role::Work, given));
+        let others = mounting.lower.iter().enumerate();
+        let others = others
+            .filter(|(j, _)| *j != i)
+            .map(|(_, given)| (Role::Lower, given));
+        for (role, other) in Iterator::chain(Iterator::chain(upper, work), others) {
+            let root = other.path()?.borrow().dentry;
+            if !dentry.super_block().is_same(root.super_block()) || !dentry.is_subdir_of(root) {
+                continue;
+            }
+            let how = if dentry.is_same(root) {
+                "is also"
+            } else {
+                "is inside"
+            };
+            let (name, other) = (Quoted(&lower.name), Quoted(&other.name));
+            return Err(refuse!(
+                log,
+                ELOOP,
+                "lowerdir {} {} {} {}",
+                name,
+                how,
+                role,
+                other
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A lower layer that another mount writes to may be read, as with overlayfs,
+/// but what is seen of the changes is not defined.
+fn warn_if_in_use(lower: &Given, log: &Log<'_>) -> Result {
+    let dentry = lower.path()?.borrow().dentry;
+    if is_in_use(dentry) || dentry.any_ancestor(is_in_use) {
+        log.warn(fmt!(
+            "lowerdir {} is in use as upperdir or workdir of another mount, \
+             what is written there may or may not be seen here",
+            Quoted(&lower.name)
+        ));
+    }
+    Ok(())
+}
+
+/// Marks a directory that is written to as in use.
+fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
+    let dentry = given.path()?.borrow().dentry;
+    let busy = |how: &str| {
+        refuse!(
+            log,
+            EBUSY,
+            "{} {} is {}in use as upperdir or workdir of another mount",
+            role,
+            Quoted(&given.name),
+            how
+        )
+    };
+    let mark = InUseMark::set(dentry)?.ok_or_else(|| busy(""))?;
+    if dentry.any_ancestor(is_in_use) {
+        return Err(busy("inside a directory that is "));
+    }
+    Ok(mark)
+}
+
+/// A private mount of a directory, and what there is to know of its filesystem.
+fn open_layer(layers: &mut Layers, role: Role, given: &Given, log: &Log<'_>) -> Result<Layer> {
+    let path = given.path()?;
+    let mnt: PrivateMount = path.clone_private().map_err(|e| {
+        refuse!(
+            log,
+            e,
+            "{} {}: cannot be cloned (unbindable, or mounted elsewhere): {}",
+            role,
+            Quoted(&given.name),
+            Reason(e)
+        )
+    })?;
+    let root = Path::new(&mnt, mnt.root());
+    layers.namelen = layers.namelen.max(StatFs::of(root)?.namelen());
+    let fs = index_of_filesystem(&mut layers.filesystems, root.dentry)?;
+    Ok(Layer {
+        name: CString::try_from(&*given.name)?,
+        fs,
+        mnt,
+    })
+}
+
+/// The index of the filesystem that a directory is on.
+fn index_of_filesystem(filesystems: &mut KVec<LayerFs>, dentry: &Dentry) -> Result<usize> {
+    let sb = dentry.super_block();
+    if let Some(i) = filesystems.iter().position(|fs| fs.sb == sb.address()) {
+        return Ok(i);
+    }
+    let fs = LayerFs {
+        sb: sb.address(),
+        pseudo_dev: vfs::attr::AnonDev::new()?,
+        has_file_handles: vfs::export::can_decode(sb),
+    };
+    filesystems.push(fs, GFP_KERNEL)?;
+    Ok(filesystems.len().saturating_sub(1))
+}
+
+/// The writable layer: held against others, and with a clean work directory.
+fn open_upper(
+    context: &mut Context<Nothing>,
+    layers: &mut Layers,
+    upper: &Given,
+    work: &Given,
+    log: &Log<'_>,
+) -> Result<Upper> {
+    let in_use = InUse {
+        _upper: mark_in_use(Role::Upper, upper, log)?,
+        _work: mark_in_use(Role::Work, work, log)?,
+    };
+    let mut layer = open_layer(layers, Role::Upper, upper, log)?;
+    layer.mnt.reset_atime();
+    let base = work.path()?.borrow().dentry;
+    let prepared = workdir::Preparation {
+        mnt: &layer.mnt,
+        base,
+        name: &work.name,
+        upper: &upper.name,
+        cred: &layers.cred,
+        log,
+    }
+    .run(context)?;
+    Ok(Upper {
+        work: prepared.work,
+        tmpfile: prepared.tmpfile,
+        in_use,
+        serial: Atomic::new(0),
+        workdir_name: CString::try_from(&*work.name)?,
+        layer,
+    })
+}
+
+/// What the root of the mount stands for: the roots of all layers, merged.
+fn root_of(layers: &Layers) -> Result<Objects> {
+    let mut root = Objects {
+        upper: None,
+        lower: KVec::with_capacity(layers.lower.len(), GFP_KERNEL)?,
+        origin: None,
+        impure: false,
+    };
+    if let Some(upper) = &layers.upper {
+        let dentry = upper.layer.root();
+        root.impure = whiteout::is_impure(upper.layer.path(dentry))?;
+        // The root is shown with the number of its topmost part.
+        root.origin = Some(Identity {
+            fs: upper.layer.fs,
+            ino: dentry.positive()?.ino(),
+        });
+        root.upper = Some(dentry.into());
+    }
+    for (layer, lower) in layers.lower.iter().enumerate() {
+        let dentry = lower.root().into();
+        root.lower.push(LowerObject { layer, dentry }, GFP_KERNEL)?;
+    }
+    Ok(root)
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Options in a [`SeqFile`], as `/proc/self/mountinfo` needs them.
+//!
+//! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
+
+use super::bindings as b;
+use kernel::{prelude::*, seq_file::SeqFile};
+
+fn as_ptr(seq: &SeqFile) -> *mut b::seq_file {
+    // `SeqFile` is transparent, and what it wraps may change while borrowed.
+    core::ptr::from_ref(seq).cast_mut().cast()
+}
+
+/// `seq_puts`.
+pub(crate) fn show_raw(seq: &SeqFile, text: &CStr) {
+    // SAFETY: the file is ours while it is borrowed, the text ends in NUL.
+    unsafe { b::seq_write(as_ptr(seq), text.as_ptr().cast(), text.count_bytes()) };
+}
+
+/// `seq_escape`: separators of options and of fields become octal escapes.
+pub(crate) fn show_escaped(seq: &SeqFile, bytes: &[u8]) {
+    // SAFETY: the file is ours while it is borrowed, the bytes and the list of
+    // what to escape live for the call.
+    unsafe {
+        b::seq_escape_mem(
+            as_ptr(seq),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            b::ESCAPE_OCTAL,
+            c", \t\n\\".as_char_ptr(),
+        )
+    };
+}
+
+/// `seq_show_option`: a comma, the name, and the escaped value.
+pub(crate) fn show_option(seq: &SeqFile, name: &CStr, value: &CStr) {
+    show_raw(seq, c",");
+    show_escaped(seq, name.to_bytes());
+    show_raw(seq, c"=");
+    show_escaped(seq, value.to_bytes());
+}
