@@ -377,3 +377,11 @@ const struct rovl_layout_entry rovl_layout[] = {
 };
 
 const size_t rovl_layout_len = ARRAY_SIZE(rovl_layout);
+
+/* Bit-fields have no offset: the Rust side looks whether it finds these. */
+const struct fs_context rovl_layout_fs_context = {
+	.purpose = FS_CONTEXT_FOR_RECONFIGURE,
+	.oldapi = true,
+};
+const struct fs_parameter rovl_layout_fs_parameter = { .type = fs_value_is_file };
+const struct file_kattr rovl_layout_file_kattr = { .flags_valid = true };

@@ -199,6 +199,31 @@ fn c_layout() -> &'static [b::rovl_layout_entry] {
     unsafe { core::slice::from_raw_parts((&raw const b::rovl_layout).cast(), len) }
 }
 
+/// Bit-fields, and whether the accessors of the bindings read what C wrote.
+fn bit_fields() -> [(&'static str, bool); 4] {
+    // SAFETY: a constant of `layout.c`, of plain data.
+    let fc = unsafe { &b::rovl_layout_fs_context };
+    // SAFETY: as above.
+    let param = unsafe { &b::rovl_layout_fs_parameter };
+    // SAFETY: as above.
+    let attr = unsafe { &b::rovl_layout_file_kattr };
+    [
+        (
+            "fs_context.purpose",
+            fc.purpose() == b::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE,
+        ),
+        ("fs_context.oldapi", fc.oldapi()),
+        (
+            "fs_parameter.type",
+            param.type_() == b::fs_value_type_fs_value_is_file,
+        ),
+        (
+            "file_kattr.flags_valid",
+            attr.flags_valid() && !attr.fsx_valid(),
+        ),
+    ]
+}
+
 /// Compares, and says so in the kernel log.
 ///
 /// # Errors
@@ -223,7 +248,18 @@ pub(crate) fn check() -> Result {
             bad += 1;
         }
     }
-    pr_info!("layout: {} checked, {} bad\n", LAYOUT.len(), bad);
+    let bits = bit_fields();
+    for (name, good) in bits {
+        if !good {
+            pr_err!("layout: {} is elsewhere in C than in Rust\n", name);
+            bad += 1;
+        }
+    }
+    pr_info!(
+        "layout: {} checked, {} bad\n",
+        LAYOUT.len() + bits.len(),
+        bad
+    );
     if bad != 0 {
         return Err(ENOEXEC);
     }
