@@ -380,7 +380,7 @@ impl Runner {
         let mut out: Vec<String> = log
             .iter()
             .rev()
-            .take(40)
+            .take(25)
             .rev()
             .map(|l| format!("kernel: {l}"))
             .collect();
@@ -390,7 +390,7 @@ impl Runner {
         for stack in tree::sorted_or_none(&room.join(&case.name)) {
             for part in ["upper", "work"] {
                 let root = room.join(&case.name).join(&stack).join(part);
-                listing(&root, &root, &mut out, 40);
+                listing(&root, &root, &mut out, 25);
             }
         }
         out

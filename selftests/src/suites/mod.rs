@@ -12,9 +12,11 @@ macro_rules! test {
 }
 
 mod copyup;
+mod inode;
 mod lookup;
 mod mount;
 mod names;
+mod readdir;
 
 pub fn all() -> Vec<Test> {
     [
@@ -22,6 +24,8 @@ pub fn all() -> Vec<Test> {
         lookup::tests(),
         copyup::tests(),
         names::tests(),
+        readdir::tests(),
+        inode::tests(),
     ]
     .concat()
 }
