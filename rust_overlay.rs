@@ -55,6 +55,7 @@ struct RovlModule {
 
 impl kernel::Module for RovlModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        vfs::layout::check()?;
         Ok(Self {
             _registration: Registration::new(&FS_TYPE)?,
         })

@@ -7,6 +7,7 @@
 #define ROVL_HELPERS_H
 
 #include <linux/completion.h>
+#include <linux/fileattr.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/mount.h>
@@ -88,5 +89,8 @@ struct rovl_layout_entry {
 };
 extern const struct rovl_layout_entry rovl_layout[];
 extern const size_t rovl_layout_len;
+extern const struct fs_context rovl_layout_fs_context;
+extern const struct fs_parameter rovl_layout_fs_parameter;
+extern const struct file_kattr rovl_layout_file_kattr;
 
 #endif

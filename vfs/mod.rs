@@ -35,6 +35,7 @@ pub(crate) mod in_use;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;
 pub(crate) mod iterate;
+pub(crate) mod layout;
 pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod namei;
