@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line, as mount(8) makes it (`EXTERNAL HELPERS` in its manual).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+const USAGE: &str =
+    "usage: mount.rovl SPEC DIRECTORY [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]";
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// What the mount is shown to be of; any text.
+    pub source: OsString,
+    pub target: OsString,
+    pub options: Vec<u8>,
+    /// The filesystem type.
+    pub fstype: OsString,
+    pub namespace: Option<OsString>,
+    /// Ignore options that the kernel does not know.
+    pub sloppy: bool,
+    /// Do all but mount.
+    pub fake: bool,
+    pub verbose: bool,
+}
+
+impl Command {
+    pub fn parse(arguments: Vec<OsString>) -> Result<Self, Vec<u8>> {
+        let usage = || USAGE.as_bytes().to_vec();
+        let mut command = Command {
+            fstype: "rovl".into(),
+            ..Command::default()
+        };
+        let mut places = Vec::new();
+        let mut rest = arguments.into_iter();
+        while let Some(argument) = rest.next() {
+            let Some(letters) = argument.as_bytes().strip_prefix(b"-") else {
+                places.push(argument);
+                continue;
+            };
+            if letters.is_empty() {
+                return Err(usage());
+            }
+            for (i, letter) in letters.iter().enumerate() {
+                match letter {
+                    b's' => command.sloppy = true,
+                    b'f' => command.fake = true,
+                    b'v' => command.verbose = true,
+                    b'n' => {}
+                    b'o' | b't' | b'N' => {
+                        // The value is the rest of this argument, or the next.
+                        let value = match letters.get(i + 1..) {
+                            Some([]) | None => rest.next().ok_or_else(usage)?,
+                            Some(value) => OsStr::from_bytes(value).to_owned(),
+                        };
+                        command.set(*letter, value);
+                        break;
+                    }
+                    _ => return Err(usage()),
+                }
+            }
+        }
+        let mut places = places.into_iter();
+        let (Some(source), Some(target), None) = (places.next(), places.next(), places.next())
+        else {
+            return Err(usage());
+        };
+        command.source = source;
+        command.target = target;
+        Ok(command)
+    }
+
+    fn set(&mut self, letter: u8, value: OsString) {
+        match letter {
+            b'o' => {
+                if !self.options.is_empty() {
+                    self.options.push(b',');
+                }
+                self.options.extend(value.into_vec());
+            }
+            b't' => self.fstype = value,
+            _ => self.namespace = Some(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Command, Vec<u8>> {
+        Command::parse(arguments.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn as_mount_calls_it() {
+        let command = parse(&["none", "/m", "-o", "rw,lowerdir=/a"]).unwrap();
+        assert_eq!(command.source, "none");
+        assert_eq!(command.target, "/m");
+        assert_eq!(command.options, b"rw,lowerdir=/a");
+        assert_eq!(command.fstype, "rovl");
+        assert!(!command.fake);
+    }
+
+    #[test]
+    fn letters_together_and_apart() {
+        let command = parse(&["-sfv", "a", "-n", "b", "-oro", "-o", "x=1", "-N12"]).unwrap();
+        assert!(command.sloppy && command.fake && command.verbose);
+        assert_eq!(command.options, b"ro,x=1");
+        assert_eq!(command.namespace, Some("12".into()));
+    }
+
+    #[test]
+    fn refused() {
+        for wrong in [
+            &["a"][..],
+            &["a", "b", "c"],
+            &["a", "b", "-o"],
+            &["a", "b", "-x"],
+            &["a", "b", "-"],
+            &[],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

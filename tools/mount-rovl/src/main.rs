@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `mount.rovl`, which mount(8) runs for `mount -t rovl` when it is installed
+//! as `/sbin/mount.rovl`.
+//!
+//! The kernel takes at most 255 bytes as the value of one option, so mount(8)
+//! by itself cannot give a long list of layers. This gives them one by one. It
+//! also prints what the kernel says of a mount that it refuses.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use rustix::fs::{Mode, OFlags};
+
+mod command;
+mod mount;
+mod options;
+
+#[path = "../../../mount/split.rs"]
+mod split;
+
+use command::Command;
+use options::Plan;
+
+/// Exit codes of mount(8).
+const USAGE: u8 = 1;
+const FAILED: u8 = 32;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1).collect();
+    let outcome = match Command::parse(arguments) {
+        Ok(command) => run(&command).map_err(|said| (FAILED, said)),
+        Err(said) => Err((USAGE, said)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, said)) => {
+            say(&said);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Prints each line with the name of the program before it.
+fn say(text: &[u8]) {
+    let mut all = Vec::new();
+    for line in text.split(|c| *c == b'\n').filter(|line| !line.is_empty()) {
+        all.extend_from_slice(b"mount.rovl: ");
+        all.extend_from_slice(line);
+        all.push(b'\n');
+    }
+    // There is no one to tell if this fails.
+    let _ = std::io::stderr().write_all(&all);
+}
+
+fn run(command: &Command) -> Result<(), Vec<u8>> {
+    if let Some(namespace) = &command.namespace {
+        enter(namespace)?;
+    }
+    let plan = Plan::new(&command.options)?;
+    if command.fake {
+        return Ok(());
+    }
+    if plan.remount {
+        return mount::remount(command, &plan);
+    }
+    mount::mount(command, &plan)?;
+    if command.verbose {
+        let mut text = b"mounted on ".to_vec();
+        text.extend_from_slice(command.target.as_bytes());
+        say(&text);
+    }
+    Ok(())
+}
+
+/// `-N`: the mount namespace in which to mount.
+fn enter(namespace: &OsStr) -> Result<(), Vec<u8>> {
+    let all_digits = namespace.as_bytes().iter().all(u8::is_ascii_digit);
+    let path = if all_digits {
+        let mut path = b"/proc/".to_vec();
+        path.extend_from_slice(namespace.as_bytes());
+        path.extend_from_slice(b"/ns/mnt");
+        path
+    } else {
+        namespace.as_bytes().to_vec()
+    };
+    let failed = |e: rustix::io::Errno| {
+        let mut text = b"cannot enter the namespace ".to_vec();
+        text.extend_from_slice(namespace.as_bytes());
+        text.extend_from_slice(format!(": {e}").as_bytes());
+        text
+    };
+    let fd =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let kind = Some(rustix::thread::LinkNameSpaceType::Mount);
+    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&fd), kind).map_err(failed)
+}

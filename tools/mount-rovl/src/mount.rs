@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The system calls.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{Mode, OFlags, CWD};
+use rustix::io::Errno;
+use rustix::mount::{
+    fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount_change, mount_remount, move_mount, FsMountFlags, FsOpenFlags, MoveMountFlags,
+};
+
+use crate::command::Command;
+use crate::options::{Plan, Setting};
+use crate::say;
+
+/// The longest value of an option that the kernel takes, in bytes.
+const LONGEST: usize = 255;
+
+/// What the kernel has said since it was last asked, without its marks.
+fn log(context: &OwnedFd) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    let mut buffer = vec![0; 16384];
+    while let Ok(len @ 1..) = rustix::io::read(context, &mut buffer[..]) {
+        let line = buffer[..len].trim_ascii_end();
+        // "e rovl: text": the level, and who says it.
+        let line = match line {
+            [b'e' | b'w' | b'i', b' ', rest @ ..] => rest,
+            line => line,
+        };
+        lines.push(line.strip_prefix(b"rovl: ").unwrap_or(line).to_vec());
+    }
+    lines
+}
+
+/// A failed step, in the kernel's words, or else in ours.
+fn failed(context: &OwnedFd, step: &[u8], e: Errno) -> Vec<u8> {
+    let said = log(context);
+    if !said.is_empty() {
+        return said.join(&b'\n');
+    }
+    let mut text = step.to_vec();
+    text.extend_from_slice(format!(": {e}").as_bytes());
+    text
+}
+
+fn configure(context: &OwnedFd, setting: &Setting) -> Result<(), Vec<u8>> {
+    let (key, result) = match setting {
+        Setting::Flag(key) => (key, fsconfig_set_flag(context.as_fd(), &key[..])),
+        Setting::String(key, value) => (
+            key,
+            fsconfig_set_string(context.as_fd(), &key[..], &value[..]),
+        ),
+        Setting::Directory(key, value, _) if value.len() <= LONGEST => (
+            key,
+            fsconfig_set_string(context.as_fd(), &key[..], &value[..]),
+        ),
+        Setting::Directory(key, _, path) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&path[..], flags, Mode::empty()).map_err(|e| {
+                let mut text = [&key[..], b" '", path].concat();
+                text.extend_from_slice(format!("': {e}").as_bytes());
+                text
+            })?;
+            (key, fsconfig_set_fd(context.as_fd(), &key[..], fd.as_fd()))
+        }
+    };
+    result.map_err(|e| failed(context, &[b"option ", &key[..]].concat(), e))
+}
+
+/// Makes the mount and attaches it.
+pub fn mount(command: &Command, plan: &Plan) -> Result<(), Vec<u8>> {
+    let context = fsopen(&command.fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| {
+        let why = match e {
+            Errno::NODEV => "the kernel does not know it (is the module loaded?)".into(),
+            e => e.to_string(),
+        };
+        format!("filesystem type {:?}: {why}", command.fstype).into_bytes()
+    })?;
+    fsconfig_set_string(context.as_fd(), "source", &command.source)
+        .map_err(|e| failed(&context, b"source", e))?;
+    for setting in &plan.settings {
+        match configure(&context, setting) {
+            Err(said) if command.sloppy && is_unknown(setting, &said) => say(&said),
+            done => done?,
+        }
+    }
+    fsconfig_create(context.as_fd()).map_err(|e| failed(&context, b"mount", e))?;
+    let mnt = fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        plan.attributes,
+    )
+    .map_err(|e| failed(&context, b"mount", e))?;
+    // Warnings.
+    for line in log(&context) {
+        say(&line);
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(mnt.as_fd(), "", CWD, &command.target, flags)
+        .map_err(|e| at_target(&command.target, e))?;
+    for kind in &plan.propagation {
+        mount_change(&command.target, *kind).map_err(|e| at_target(&command.target, e))?;
+    }
+    Ok(())
+}
+
+/// Whether the kernel has refused an option because it does not know it.
+fn is_unknown(setting: &Setting, said: &[u8]) -> bool {
+    let unknown = b"Unknown parameter";
+    !matches!(setting, Setting::Directory(..)) && said.windows(unknown.len()).any(|w| w == unknown)
+}
+
+fn at_target(target: &OsStr, e: Errno) -> Vec<u8> {
+    let mut text = b"mount point ".to_vec();
+    text.extend_from_slice(target.as_bytes());
+    text.extend_from_slice(format!(": {e}").as_bytes());
+    text
+}
+
+/// Changes the flags of a mount and its superblock. The layers stay.
+pub fn remount(command: &Command, plan: &Plan) -> Result<(), Vec<u8>> {
+    mount_remount(&command.target, plan.flags, "").map_err(|e| at_target(&command.target, e))
+}
