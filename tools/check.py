@@ -30,6 +30,7 @@ sys.path.insert(0, str(TOP / "tools"))
 
 ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
+MOUNT_HELPER = TOP / "tools" / "mount-rovl"
 BUILD = TOP / "build" / "selftests"
 LINES_OF_OUTPUT = 60        # shown of a check that failed
 
@@ -95,8 +96,8 @@ def command(*words: str | Path, cwd: Path = TOP, env: dict[str, str] | None = No
     return done.stdout
 
 
-def cargo(*words: str) -> str:
-    return command("cargo", *words, cwd=SELFTESTS, env={"CARGO_TARGET_DIR": str(BUILD)})
+def cargo(*words: str, crate: Path = SELFTESTS) -> str:
+    return command("cargo", *words, cwd=crate, env={"CARGO_TARGET_DIR": str(BUILD)})
 
 
 def check_format() -> None:
@@ -117,6 +118,14 @@ def check_selftests_format() -> None:
 
 def check_selftests_lints() -> None:
     cargo("clippy", "--release", "--locked", "--all-targets", "--", "-Dwarnings")
+
+
+def check_mount_helper() -> None:
+    """Format, lints and unit tests of mount.rovl."""
+    cargo("fmt", "--check", crate=MOUNT_HELPER)
+    cargo("clippy", "--release", "--locked", "--all-targets", "--", "-Dwarnings",
+          crate=MOUNT_HELPER)
+    cargo("test", "--release", "--locked", crate=MOUNT_HELPER)
 
 
 def check_tools() -> None:
@@ -172,6 +181,7 @@ def host_checks(kernel: str) -> list[tuple[str, Callable[[], None]]]:
         ("selftests.rustfmt", check_selftests_format),
         ("selftests.clippy", check_selftests_lints),
         ("tools.unittest", check_tools),
+        ("tools.mount_rovl", check_mount_helper),
     ]
     for case in compile_fail_cases():
         checks.append((f"compile_fail.{case.stem}",
@@ -272,8 +282,7 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     job = BUILD / "job.sh"
     job.write_text(JOB, encoding="utf-8")
     files = {"rovl_tests": BUILD / "release" / "rovl_tests"}
-    if (helper := TOP / "tools" / "mount.rovl").exists():
-        files["mount.rovl"] = helper
+    files["mount.rovl"] = BUILD / "release" / "mount-rovl"
     debug = arguments.kernel == "debug"
     variables = {
         "ROVL_FSTYPE": arguments.fstype,
@@ -315,6 +324,7 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
 def build_tests() -> list[str]:
     """Builds the selftests and gives the names of all of them."""
     cargo("build", "--release", "--locked")
+    cargo("build", "--release", "--locked", crate=MOUNT_HELPER)
     return command(BUILD / "release" / "rovl_tests", "--list").split()
 
 
