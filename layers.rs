@@ -53,7 +53,12 @@ impl Drop for Layers {
     fn drop(&mut self) {
         let upper = self.upper.take().map(|upper| {
             // Dentries and marked inodes must go before their mount does.
-            let Upper { layer, work, in_use, .. } = upper;
+            let Upper {
+                layer,
+                work,
+                in_use,
+                ..
+            } = upper;
             drop(work);
             drop(in_use);
             layer

@@ -541,10 +541,11 @@ pub(crate) struct Shown {
     default_permissions: bool,
 }
 
-/// A name as an option takes it, where a backslash escapes.
+/// A name as an option takes it, where a backslash escapes: what [`split`]
+/// and the splitting of options at commas undo.
 fn show_escaped(seq: &SeqFile, name: &CStr) {
     for &c in name.to_bytes() {
-        if split::needs_backslash(c) {
+        if matches!(c, b'\\' | b':' | b',') {
             seq::show_escaped(seq, b"\\");
         }
         seq::show_escaped(seq, &[c]);

@@ -75,9 +75,3 @@ pub(crate) fn unescape(written: &[u8]) -> impl Iterator<Item = u8> + '_ {
         (!escaped).then_some(c)
     })
 }
-
-/// Whether a byte of a name is written with a backslash before it, so that
-/// [`Split`], [`unescape`] and the splitting of options at commas undo it.
-pub(crate) fn needs_backslash(c: u8) -> bool {
-    matches!(c, b'\\' | b':' | b',')
-}
