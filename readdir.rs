@@ -326,11 +326,7 @@ impl Listing {
 
 /// Gives entries of the upper layer the inode numbers that `stat` shows, where
 /// they may be copies of what was or is in a lower one.
-fn correct_inode_numbers(
-    list: &mut List,
-    dentry: &Dentry<Rovl>,
-    dir: &Inode<Rovl>,
-) -> Result {
+fn correct_inode_numbers(list: &mut List, dentry: &Dentry<Rovl>, dir: &Inode<Rovl>) -> Result {
     let data = dir.data();
     let may_differ = data.is_merged() || data.impure.load(Relaxed);
     if data.upper().is_none() || !may_differ {

@@ -103,9 +103,8 @@ impl<F: FileSystem> UserFile<F> {
         let path = path.as_c();
         // SAFETY: the file has its path, `path` is positive, and the callee
         // takes references of its own.
-        let file = unsafe {
-            b::backing_file_open(self.as_ptr(), flags as c_int, &path, cred.as_ptr())
-        };
+        let file =
+            unsafe { b::backing_file_open(self.as_ptr(), flags as c_int, &path, cred.as_ptr()) };
         // SAFETY: as `backing_file_open` returns it.
         unsafe { own_file(file) }
     }

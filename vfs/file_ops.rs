@@ -21,6 +21,7 @@ use kernel::{
     fs::File,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
+    ModuleMetadata,
 };
 
 pub(crate) use super::bindings::{REMAP_FILE_DEDUP, SEEK_DATA, SEEK_HOLE, SEEK_SET};
@@ -324,8 +325,7 @@ pub(super) unsafe fn set_private<F: FileOperations>(file: &File, private: F::Fil
 pub(super) unsafe fn drop_private<F: FileOperations>(file: &File) {
     let file = file.as_ptr();
     // SAFETY: per the contract nobody else uses the file.
-    let private =
-        unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
+    let private = unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
     if !private.is_null() {
         // SAFETY: the box that `set_private` turned into a pointer.
         drop(unsafe { KBox::from_raw(private.cast::<F::File>()) });
@@ -559,13 +559,12 @@ impl<F: FileOperations> Table<F> {
     /// # Safety
     ///
     /// `file` is open and pinned for `'a`.
-    unsafe fn other<'a>(
-        file: *mut b::file,
-        known: &RegularFile<F>,
-    ) -> Result<&'a RegularFile<F>> {
+    unsafe fn other<'a>(file: *mut b::file, known: &RegularFile<F>) -> Result<&'a RegularFile<F>> {
         // SAFETY: open per the contract.
         let inode = file_inode(unsafe { File::from_raw_file(file) });
-        let same_type = inode.super_block().is_same_type(known.inode().super_block());
+        let same_type = inode
+            .super_block()
+            .is_same_type(known.inode().super_block());
         if !same_type || !inode.is_regular() {
             return Err(EXDEV);
         }
@@ -591,9 +590,11 @@ impl<F: FileOperations> Table<F> {
         let to = unsafe { RegularFile::<F>::from_raw(out) };
         // SAFETY: open, pinned by the caller.
         let from = unsafe { Self::other(file, to) };
-        to_count(from.and_then(|from| {
-            F::copy_file_range(&mut ctx, (from, pos), (to, out_pos), len, flags)
-        }))
+        to_count(
+            from.and_then(|from| {
+                F::copy_file_range(&mut ctx, (from, pos), (to, out_pos), len, flags)
+            }),
+        )
     }
 
     /// # Safety
@@ -615,9 +616,9 @@ impl<F: FileOperations> Table<F> {
         let from = unsafe { RegularFile::<F>::from_raw(file) };
         // SAFETY: open, pinned by the caller.
         let to = unsafe { Self::other(out, from) };
-        to_count(to.and_then(|to| {
-            F::remap_file_range(&mut ctx, (from, pos), (to, out_pos), len, flags)
-        })) as b::loff_t
+        to_count(
+            to.and_then(|to| F::remap_file_range(&mut ctx, (from, pos), (to, out_pos), len, flags)),
+        ) as b::loff_t
     }
 
     /// # Safety

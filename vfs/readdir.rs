@@ -15,6 +15,7 @@ use core::marker::PhantomData;
 use kernel::{
     ffi::{c_int, c_uint},
     prelude::*,
+    ModuleMetadata,
 };
 
 pub(crate) use super::bindings::{DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN};
@@ -65,7 +66,16 @@ impl DirContext<'_> {
         };
         let (ctx, pos) = (&raw mut *self.0, self.0.pos);
         // SAFETY: the actor of this context; the name lives for the call.
-        unsafe { actor(ctx, name.as_ptr().cast(), len, pos, ino, c_uint::from(d_type)) }
+        unsafe {
+            actor(
+                ctx,
+                name.as_ptr().cast(),
+                len,
+                pos,
+                ino,
+                c_uint::from(d_type),
+            )
+        }
     }
 }
 
@@ -96,8 +106,8 @@ impl<F: ReaddirOperations> Table<F> {
         let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: path and inode were set before this is called.
         let dir = unsafe { UserFile::<F>::from_raw(file) };
-        let private = F::open(&mut ctx, dir)
-            .and_then(|private| Ok(KBox::new(private, GFP_KERNEL)?));
+        let private =
+            F::open(&mut ctx, dir).and_then(|private| Ok(KBox::new(private, GFP_KERNEL)?));
         to_int(private.map(|private| {
             // SAFETY: the file is being opened, and nobody else uses it.
             unsafe { (*file).private_data = KBox::into_raw(private).cast() };
