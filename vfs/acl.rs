@@ -317,3 +317,28 @@ pub(super) unsafe extern "C" fn set_acl<F: AclOperations>(
     let mut ctx = unsafe { Context::<InodeLock>::enter() };
     to_int(Kind::from_c(kind).and_then(|kind| F::set_acl(&mut ctx, dentry, kind, acl)))
 }
+
+/// What a new object gets from the directory it is made in.
+pub(crate) struct Inherited {
+    /// Its mode, after the directory's default list or the umask.
+    pub(crate) mode: u16,
+    pub(crate) access: Option<ARef<Acl>>,
+    pub(crate) default: Option<ARef<Acl>>,
+}
+
+/// `posix_acl_create`: what an object with `mode` (type bits included) gets that
+/// the current task makes in `dir`.
+pub(crate) fn inherit(dir: &Inode, mut mode: u16) -> Result<Inherited> {
+    let (mut default, mut access) = (core::ptr::null_mut(), core::ptr::null_mut());
+    // SAFETY: the directory is live; the rest is ours to fill in.
+    to_result(unsafe { b::posix_acl_create(dir.as_ptr(), &mut mode, &mut default, &mut access) })?;
+    // SAFETY: null, or counted for us.
+    let default = unsafe { Acl::from_counted(default) }?;
+    // SAFETY: null, or counted for us.
+    let access = unsafe { Acl::from_counted(access) }?;
+    Ok(Inherited {
+        mode,
+        access,
+        default,
+    })
+}
