@@ -15,7 +15,7 @@ from pathlib import Path
 from vm import image
 
 # A fixed time: the image is the same whenever it is made.
-_TIME = 1767225600
+TIME = 1767225600
 
 _MOTD = """
   This is Debian 13, and its root is a stack of three layers:
@@ -90,7 +90,7 @@ def _add(archive: tarfile.TarFile, name: str, kind: bytes, mode: int = 0o644,
     entry = tarfile.TarInfo(name)
     entry.type = kind
     entry.mode = mode
-    entry.mtime = _TIME
+    entry.mtime = TIME
     entry.size = len(content)
     entry.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in (xattrs or {}).items()}
     archive.addfile(entry, io.BytesIO(content))

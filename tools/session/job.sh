@@ -57,41 +57,45 @@ prepare)
 session)		# the root is on $ROVL_FSTYPE
 	grep ' / ' /proc/mounts
 	session stack /
-	work_is_clean upper
+	left_in_work upper >$OUT/stack.left
 	tree stack /
 	;;
 
 again)			# the same root after a reboot
 	tree again /
-	work_is_clean upper
+	left_in_work upper >$OUT/again.left
 	;;
 
-others)			# the root is the runner's: nothing is stacked but here
+reference)		# the same session on a plain file system, and on overlay
 	mkdir -p /mnt/plain /mnt/stack
-	mount_lower
 	mount /dev/rovl/plain /mnt/plain
-	session plain /mnt/plain >/run/plain.log 2>&1 || { cat /run/plain.log; exit 1; }
-	tail -n 1 /run/plain.log
+	session plain /mnt/plain
 	tree plain /mnt/plain
 
+	mount_lower
 	mount_upper second
 	load overlay
 	mount_stack overlay second /mnt/stack
-	session overlay /mnt/stack >/run/overlay.log 2>&1 || { cat /run/overlay.log; exit 1; }
-	tail -n 1 /run/overlay.log
+	session overlay /mnt/stack
 	tree overlay /mnt/stack
 	umount /mnt/stack
+	;;
 
+cross)			# each on the upper layer that the other has written
+	mkdir -p /mnt/stack
+	mount_lower
+	mount_upper upper
+	left_in_work upper >$OUT/as-overlay.left
+	load overlay
+	mount_stack overlay upper /mnt/stack
+	tree as-overlay /mnt/stack
+	umount /mnt/stack
+
+	mount_upper second
 	load "$ROVL_FSTYPE"
 	mount_stack "$ROVL_FSTYPE" second /mnt/stack
 	tree after-overlay /mnt/stack
 	umount /mnt/stack
-	work_is_clean second
-
-	mount_upper upper
-	work_is_clean upper
-	mount_stack overlay upper /mnt/stack
-	tree as-overlay /mnt/stack
-	umount /mnt/stack
+	left_in_work second >$OUT/after-overlay.left
 	;;
 esac

@@ -32,13 +32,12 @@ mount_stack() {
 	mount -t "$1" -o "lowerdir=$LAYERS/config:$LAYERS/debian,upperdir=$LAYERS/$2/upper,workdir=$LAYERS/$2/work" "$1" "$3"
 }
 
-# work_is_clean DISK: $ROVL_FSTYPE has left nothing in the work directory
-work_is_clean() {
-	left=$(find "$LAYERS/$1/work" -mindepth 2)
-	# overlay keeps a whiteout there to link others to
-	[ "$ROVL_FSTYPE" = overlay ] && left=$(find "$LAYERS/$1/work" -mindepth 2 ! -type c)
-	[ -z "$left" ] && return
-	echo "left in the work directory:"
-	echo "$left"
-	return 1
+# left_in_work DISK: lists what $ROVL_FSTYPE has left in the work directory
+left_in_work() {
+	if [ "$ROVL_FSTYPE" = overlay ]; then
+		# It keeps a whiteout there, to make others as links to it.
+		find "$LAYERS/$1/work" -mindepth 2 ! -type c
+	else
+		find "$LAYERS/$1/work" -mindepth 2
+	fi
 }

@@ -34,12 +34,14 @@ extern "C" {
     ) -> isize;
 }
 
-/// An xattr name list or value is at most this large.
-const XATTR_MAX: usize = 65536;
+/// A multiple of eight, and at least as large as the largest xattr, which has 64 KiB.
+const BUFFER: usize = 1 << 17;
 
 struct Walk<W: Write> {
     root: Vec<u8>,
     device: u64,
+    /// For data and xattrs, made once: fresh pages for each file cost more than reading it.
+    buffer: Vec<u8>,
     /// The first name of each inode with more than one link.
     groups: HashMap<u64, String>,
     out: W,
@@ -75,9 +77,13 @@ impl<W: Write> Walk<W> {
             (meta.nlink().to_string(), meta.size().to_string())
         };
         let content = if meta.is_file() {
-            format!("{:016x}", hash(&mut File::open(path)?)?)
+            format!("{:016x}", hash(&mut File::open(path)?, &mut self.buffer)?)
         } else if meta.is_symlink() {
-            fs::read_link(path)?.as_os_str().as_bytes().escape_ascii().to_string()
+            fs::read_link(path)?
+                .as_os_str()
+                .as_bytes()
+                .escape_ascii()
+                .to_string()
         } else if meta.file_type().is_char_device() || meta.file_type().is_block_device() {
             format!("{:x}", meta.rdev())
         } else {
@@ -86,15 +92,18 @@ impl<W: Write> Walk<W> {
         let group = if meta.is_dir() || meta.nlink() == 1 {
             "-".into()
         } else {
-            self.groups.entry(meta.ino()).or_insert_with(|| name.clone()).clone()
+            self.groups
+                .entry(meta.ino())
+                .or_insert_with(|| name.clone())
+                .clone()
         };
+        let xattrs = xattrs(path, &mut self.buffer)?;
         writeln!(
             self.out,
-            "{name}\t{kind}\t{:04o}\t{}:{}\t{links}\t{size}\t{content}\t{group}\t{}\t{}.{:09}",
+            "{name}\t{kind}\t{:04o}\t{}:{}\t{links}\t{size}\t{content}\t{group}\t{xattrs}\t{}.{:09}",
             meta.mode() & 0o7777,
             meta.uid(),
             meta.gid(),
-            xattrs(path)?,
             meta.mtime(),
             meta.mtime_nsec(),
         )
@@ -117,15 +126,15 @@ fn kind(meta: &Metadata) -> &'static str {
 
 /// Tells contents apart that differ by accident; eight bytes a step, because a guest
 /// without KVM reads faster than it calculates.
-fn hash(file: &mut File) -> io::Result<u64> {
-    let mut buffer = vec![0; 1 << 17];
+fn hash(file: &mut File, buffer: &mut [u8]) -> io::Result<u64> {
     let mut state: u64 = 0xcbf2_9ce4_8422_2325;
     let mut length: u64 = 0;
     loop {
-        let filled = fill(file, &mut buffer)?;
+        let filled = fill(file, buffer)?;
+        let words = filled.next_multiple_of(8);
         length += filled as u64;
-        buffer[filled..].fill(0);
-        for word in buffer[..filled.next_multiple_of(8)].chunks_exact(8) {
+        buffer[filled..words].fill(0);
+        for word in buffer[..words].chunks_exact(8) {
             let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
             state = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             state ^= state >> 29;
@@ -149,11 +158,10 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The extended attributes, sorted by name.
-fn xattrs(path: &Path) -> io::Result<String> {
+fn xattrs(path: &Path, buffer: &mut [u8]) -> io::Result<String> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut buffer = vec![0u8; XATTR_MAX];
     // SAFETY: `path` ends with a null byte, `buffer` has the size that is given.
-    let size = unsafe { llistxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), XATTR_MAX) };
+    let size = unsafe { llistxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     let mut names: Vec<Vec<u8>> = buffer[..length(size)?]
         .split_inclusive(|byte| *byte == 0)
         .map(<[u8]>::to_vec)
@@ -163,13 +171,22 @@ fn xattrs(path: &Path) -> io::Result<String> {
     for name in names {
         // SAFETY: As above; the kernel ends each name in the list with a null byte.
         let size = unsafe {
-            lgetxattr(path.as_ptr(), name.as_ptr().cast(), buffer.as_mut_ptr().cast(), XATTR_MAX)
+            lgetxattr(
+                path.as_ptr(),
+                name.as_ptr().cast(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+            )
         };
         let value = &buffer[..length(size)?];
         let name = name[..name.len() - 1].escape_ascii();
         text.push_str(&format!("{name}={} ", value.escape_ascii()));
     }
-    Ok(if text.is_empty() { "-".into() } else { text.trim_end().into() })
+    Ok(if text.is_empty() {
+        "-".into()
+    } else {
+        text.trim_end().into()
+    })
 }
 
 fn length(size: isize) -> io::Result<usize> {
@@ -181,6 +198,7 @@ fn run(root: &OsStr) -> io::Result<()> {
     let mut walk = Walk {
         root: root.as_bytes().to_vec(),
         device: meta.dev(),
+        buffer: vec![0; BUFFER],
         groups: HashMap::new(),
         out: BufWriter::new(io::stdout().lock()),
     };

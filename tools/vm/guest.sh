@@ -75,7 +75,7 @@ finish() {
 cd /root || cd /
 if [ -n "$INTERACTIVE" ]; then
 	$BB stty -F /dev/ttyS0 rows "${ROWS:-24}" cols "${COLS:-80}"
-	TERM=${TERM:-linux} $BB setsid $BB cttyhack "${JOB:-/bin/bash}" </dev/ttyS0 >/dev/ttyS0 2>&1
+	TERM=${TERM:-linux} $BB setsid $BB cttyhack ${JOB:-/bin/bash} </dev/ttyS0 >/dev/ttyS0 2>&1
 	status=$?
 	$BB dmesg >&3
 else

@@ -50,6 +50,7 @@ class Disk:
     path: Path | None = None
     size: int = 0
     read_only: bool = False
+    discard_writes: bool = False    # the file stays as it is
 
     @classmethod
     def parse(cls, text: str) -> Disk:
@@ -199,10 +200,11 @@ def _disk_arguments(disk: Disk, directory: Path) -> list[str]:
     read_only = "on" if disk.read_only else "off"
     node = f"disk-{disk.name}"
     escaped = str(path).replace(",", ",,")
+    snapshot = "on" if disk.discard_writes else "off"
     # The host's page cache is as durable as a guest can need: only a crash of the
     # host would lose it.
     return ["-drive", f"if=none,id={node},format=raw,file={escaped},cache=unsafe,"
-            f"discard=unmap,readonly={read_only}",
+            f"discard=unmap,readonly={read_only},snapshot={snapshot}",
             "-device", f"virtio-blk-pci,drive={node},serial={disk.name}"]
 
 
@@ -298,6 +300,15 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def kill_all() -> None:
+    """Ends every guest of this process; the threads that wait for them go on."""
+    for process in list(_running):
+        process.kill()
+
+
 class _Stop(BaseException):
     """A signal asked the runner to end."""
 
@@ -317,11 +328,13 @@ def _supervise(command: list[str], machine: Machine, channels: _Channels) -> Out
         process = subprocess.Popen(
             command, stdin=None if machine.interactive else subprocess.DEVNULL,
             preexec_fn=_die_with_parent, start_new_session=not machine.interactive)
+        _running.add(process)
         try:
             return _wait(process, machine, channels)
         finally:
             process.kill()
             process.wait()
+            _running.discard(process)
             if machine.interactive:
                 subprocess.run(["stty", "sane"], check=False)
     except FileNotFoundError:
