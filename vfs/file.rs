@@ -183,7 +183,7 @@ unsafe fn own_file(file: *mut b::file) -> Result<ARef<File>> {
 /// The flags with which the backing file of a file with `flags` is opened:
 /// without those that make or empty a file.
 pub(crate) fn backing_flags(flags: u32) -> u32 {
-    (flags & !(b::O_CREAT | b::O_EXCL | b::O_NOCTTY | b::O_TRUNC)) | b::O_LARGEFILE
+    flags & !(b::O_CREAT | b::O_EXCL | b::O_NOCTTY | b::O_TRUNC)
 }
 
 /// `backing_tmpfile_open`: makes a file without a name in `parent` as the file

@@ -164,15 +164,19 @@ int rovl_sync_filesystem(struct super_block *sb)
 
 /*
  * fsstack_copy_attr_all() without i_nlink, i_blkbits and i_flags, of which the
- * filesystem may know more than the inode below; and with the size.
+ * filesystem may know more than the inode below; and with the size. The lock
+ * keeps the end of an asynchronous write, which holds no other, from putting
+ * back what another one has made newer.
  */
 void rovl_copy_attributes(struct inode *to, const struct inode *from)
 {
+	spin_lock(&to->i_lock);
 	to->i_uid = from->i_uid;
 	to->i_gid = from->i_gid;
 	to->i_mode = from->i_mode;
 	fsstack_copy_attr_times(to, from);
 	i_size_write(to, i_size_read(from));
+	spin_unlock(&to->i_lock);
 }
 
 /*
