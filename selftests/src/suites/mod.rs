@@ -12,10 +12,12 @@ macro_rules! test {
 }
 
 mod copyup;
+mod file;
 mod inode;
 mod lookup;
 mod mount;
 mod names;
+mod permission;
 mod readdir;
 
 pub fn all() -> Vec<Test> {
@@ -26,6 +28,8 @@ pub fn all() -> Vec<Test> {
         names::tests(),
         readdir::tests(),
         inode::tests(),
+        permission::tests(),
+        file::tests(),
     ]
     .concat()
 }
