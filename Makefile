@@ -140,7 +140,7 @@ help:
 	@echo 'Source:'
 	@echo '  make rustfmt          format the Rust source (rustfmtcheck: only look)'
 	@echo '  make clippy           lint it, warnings are errors'
-	@echo '  make doc              its documentation, in build/$(KERNEL)/doc'
+	@echo '  make doc              its documentation, in build/$(KERNEL)-doc/doc'
 	@echo
 	@echo 'Environment (in the cache, $${ROVL_CACHE:-~/.cache/rovl}):'
 	@echo '  make env              make it and nothing else (KERNEL=debug too)'

@@ -625,7 +625,6 @@ cmd_build() {
 	args=(--no-print-directory -C "$build" -j"$(nproc)" V="${V:-}"
 	      CONFIG_DEBUG_INFO_BTF_MODULES=)
 	[[ $kernel = debug ]] && args+=(LLVM=1 ROVL_DEBUG=1)
-	[[ -e $top/vfs/layout.c ]] && args+=(ROVL_LAYOUT="${ROVL_LAYOUT:-1}")
 	case $what in
 	'') ;;
 	clippy) args+=(CLIPPY=1 KRUSTFLAGS=-Dwarnings) ;;
