@@ -153,6 +153,10 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
     }
     inode.set_backing(&below, true);
     inode.copy_attributes(&below);
+    if !below.is_dir() && inode.nlink() > 1 {
+        // One of several names of a lower file is a file of its own now.
+        inode.set_nlink(1);
+    }
     if data.key.load(Relaxed) != 0 {
         data.key.store(below.as_ptr().addr(), Relaxed);
         inode.rehash(hash_of(&below));

@@ -48,7 +48,7 @@ impl Copy<'_> {
             Err(e) => return Err(e),
         };
         for name in names.iter() {
-            if xattr::is_private(name) || acl::is_acl_xattr(name) {
+            if xattr::is_private(name.to_bytes()) || acl::is_acl_xattr(name) {
                 continue;
             }
             if !vfs::xattr::wanted_in_copy(self.source.dentry, name)? {
