@@ -7,7 +7,8 @@ packages, edits, deletes, compiles and renames, and the checks that the outcome 
 one that a plain file system gives; the exit status is the result.
 
 From the environment: FRESH=1 forgets what earlier shells wrote; ROVL_FSTYPE is the
-file system to use instead of rovl (overlay: the kernel's own); ACCEL=kvm|tcg.
+file system to use instead of rovl (overlay: the kernel's own); KERNEL=stock|debug;
+ACCEL=kvm|tcg.
 """
 
 from __future__ import annotations
@@ -45,11 +46,16 @@ def file_system_type() -> str:
     return os.environ.get("ROVL_FSTYPE") or "rovl"
 
 
+def kernel() -> str:
+    """Which kernel is booted."""
+    return os.environ.get("KERNEL") or "stock"
+
+
 def module() -> Path | None:
     """The module, if the file system needs it."""
     if file_system_type() != "rovl":
         return None
-    path = Path(os.environ.get("ROVL_MODULE") or TOP / "build/stock/rovl.ko")
+    path = Path(os.environ.get("ROVL_MODULE") or TOP / "build" / kernel() / "rovl.ko")
     if not path.is_file():
         raise ImageError(f"{path} is missing: run make first")
     return path
@@ -120,12 +126,14 @@ def shell() -> int:
         make_upper(upper)
     else:
         cache.say("going on with the upper layer of the last time (FRESH=1 starts over)")
-    result = run(Machine(module=module(), disks=layers(upper), root_script=HERE / "root.sh",
+    result = run(Machine(kernel=kernel(), module=module(), disks=layers(upper), root_script=HERE / "root.sh",
                          files={"layers.sh": HERE / "layers.sh"}, interactive=True,
                          env={"ROVL_FSTYPE": file_system_type(), "JOB": "/bin/bash -l"}))
-    if result.explain():
+    if result.outcome is not Outcome.FINISHED:
+        cache.say("the machine was switched off")
+    if result.splats:
         print(result.explain(), file=sys.stderr)
-    return 0 if not result.splats else 1
+    return 1 if result.splats else 0
 
 
 # --- Without a terminal ----------------------------------------------------------------
@@ -135,7 +143,7 @@ def boot(name: str, outputs: Path, disks: list[Disk], *, stacked_root: bool,
     """One boot that does the job ``name`` of job.sh; what it wrote is in ``outputs``."""
     cache.say(f"boot: {name}")
     result = run(Machine(
-        job=HERE / "job.sh", module=module(), disks=disks, out=outputs, timeout=timeout,
+        kernel=kernel(), job=HERE / "job.sh", module=module(), disks=disks, out=outputs, timeout=timeout,
         root_script=HERE / "root.sh" if stacked_root else None,
         files={"layers.sh": HERE / "layers.sh", "session.sh": HERE / "session.sh",
                "manifest": manifest_program()},

@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Callable, Iterator
@@ -33,11 +34,31 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announces a long step, and says how long it took."""
+    """Announces a long step, shows that it goes on, and says how long it took."""
     say(f"{what} ...")
     start = time.monotonic()
-    yield
-    say(f"{what}: done in {time.monotonic() - start:.0f} s")
+    over = threading.Event()
+    ticker = threading.Thread(target=_tick, args=(over, start), daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ticker.join()
+    say(f"  done in {time.monotonic() - start:.0f} s")
+
+
+def _tick(over: threading.Event, start: float) -> None:
+    """On a terminal the seconds, elsewhere a line every minute."""
+    terminal = sys.stderr.isatty()
+    while not over.wait(1 if terminal else 60):
+        seconds = time.monotonic() - start
+        if terminal:
+            print(f"\r  {seconds:.0f} s", end="", file=sys.stderr, flush=True)
+        else:
+            say(f"  still at it after {seconds:.0f} s")
+    if terminal:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -75,6 +75,8 @@ finish() {
 cd /root || cd /
 if [ -n "$INTERACTIVE" ]; then
 	$BB stty -F /dev/ttyS0 rows "${ROWS:-24}" cols "${COLS:-80}"
+	$BB dmesg -n 5
+	# shellcheck disable=SC2086 # the job may have arguments
 	TERM=${TERM:-linux} $BB setsid $BB cttyhack ${JOB:-/bin/bash} </dev/ttyS0 >/dev/ttyS0 2>&1
 	status=$?
 	$BB dmesg >&3

@@ -103,15 +103,19 @@ def _kernel_in(name: str, directory: Path) -> Kernel:
     return Kernel(name, image, directory if has_modules else None)
 
 
-def _run(*command: str | Path, **options: object) -> None:
+def _run(*command: str | Path) -> None:
+    """Runs a command; what it says is shown only if it fails."""
     try:
-        subprocess.run([str(word) for word in command], check=True, **options)  # type: ignore[call-overload]
+        result = subprocess.run([str(word) for word in command], check=False,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, errors="replace")
     except FileNotFoundError:
         raise ImageError(f"{command[0]} is missing; the build environment has it "
                          "(tools/env.sh tree)") from None
-    except subprocess.CalledProcessError as error:
-        raise ImageError(f"{shlex.join(map(str, command))}: failed "
-                         f"with status {error.returncode}") from None
+    if result.returncode:
+        said = "\n".join(result.stdout.splitlines()[-30:])
+        raise ImageError(f"{said}\n{shlex.join(map(str, command))}: failed "
+                         f"with status {result.returncode}")
 
 
 # --- The root image --------------------------------------------------------------
@@ -171,8 +175,7 @@ def _mirrors() -> list[str]:
 
 def erofs_from_tar(archive: Path, image: Path) -> None:
     """Makes an erofs image of an archive, with its owners, times and attributes."""
-    _run("mkfs.erofs", "--quiet", "--tar=f", "-Enoinline_data", image, archive,
-         stdout=subprocess.DEVNULL)
+    _run("mkfs.erofs", "--quiet", "--tar=f", "-Enoinline_data", image, archive)
 
 
 # --- Kernel modules and the initramfs -----------------------------------------------
@@ -198,7 +201,7 @@ def _build_kernel_images(which: Kernel, directory: Path) -> None:
                 (staging / "lib/modules" / version / f"modules.{name}").touch()
             _run("depmod", "--basedir", staging, version)
             _run("mkfs.erofs", "--quiet", "--all-root", directory / "modules.erofs",
-                 staging / "lib/modules", stdout=subprocess.DEVNULL)
+                 staging / "lib/modules")
             early = _with_dependencies(staging / "lib/modules" / version, EARLY_MODULES)
             initramfs = _initramfs(early)
             shutil.rmtree(staging)

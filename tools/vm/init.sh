@@ -16,6 +16,7 @@ mount -t proc none /proc
 mount -t sysfs none /sys
 
 fail() {
+	dmesg | tail -n 20
 	echo "init: $*"
 	reboot -f
 }
