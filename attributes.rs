@@ -14,9 +14,7 @@ use crate::{
         self,
         attr::{Attributes, Stat},
         inode::Kind,
-        inode_ops::{
-            Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request,
-        },
+        inode_ops::{Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request},
         lock::{Context, InodeLock},
         Dentry, Inode,
     },

@@ -68,18 +68,11 @@ pub(crate) fn copy_up_prefix<H: Held>(
 }
 
 /// As [`copy_up_prefix`] with a length of 0, for `O_TRUNC`.
-pub(crate) fn copy_up_truncated<H: Held>(
-    ctx: &mut Context<H>,
-    dentry: &Dentry<Rovl>,
-) -> Result {
+pub(crate) fn copy_up_truncated<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
     copy_up_extent(ctx, dentry, Extent::Prefix(0))
 }
 
-fn copy_up_extent<H: Held>(
-    ctx: &mut Context<H>,
-    dentry: &Dentry<Rovl>,
-    extent: Extent,
-) -> Result {
+fn copy_up_extent<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Extent) -> Result {
     let inode = dentry.node()?;
     if inode.data().upper().is_some() {
         return Ok(());
@@ -116,11 +109,7 @@ fn topmost_lower(dentry: &Dentry<Rovl>) -> Result<ARef<Dentry<Rovl>>> {
 }
 
 /// Step 1, for one object whose parent is in the upper layer.
-fn copy_up_one<H: Held>(
-    ctx: &mut Context<H>,
-    dentry: &Dentry<Rovl>,
-    extent: Extent,
-) -> Result {
+fn copy_up_one<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Extent) -> Result {
     let inode = dentry.node()?;
     let table = &inode.sb().data().in_flight;
     loop {
@@ -190,9 +179,9 @@ impl Copy<'_> {
     /// A regular file: data first, then it gets its name.
     fn regular<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
         let nameless = self.create_nameless(ctx)?;
-        let made = self.fill(ctx, &nameless, lead).and_then(|()| {
-            self.publish_file(ctx, &nameless)
-        });
+        let made = self
+            .fill(ctx, &nameless, lead)
+            .and_then(|()| self.publish_file(ctx, &nameless));
         match made {
             Ok(upper) => self.announce(upper),
             Err(e) => {

@@ -4,7 +4,7 @@
 
 use crate::{
     layers::{self, Layers, Rovl},
-    vfs::{self, inode::Operations, inode::Found, Dentry, Inode, Path, SuperBlock},
+    vfs::{self, inode::Found, inode::Operations, Dentry, Inode, Path, SuperBlock},
 };
 use kernel::{
     prelude::*,
@@ -196,7 +196,11 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     }
     let ino = data.identity(layers)?.ino;
     let new = if is_shared {
-        match sb.get_inode(hash_of(below), &|other| other.key.load(Relaxed) == key, data)? {
+        match sb.get_inode(
+            hash_of(below),
+            &|other| other.key.load(Relaxed) == key,
+            data,
+        )? {
             Found::Cached(inode) => return Ok(inode),
             Found::New(new) => new,
         }

@@ -92,7 +92,9 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
             break;
         }
         let layer = part.layer;
-        found.lower.push(LowerObject { layer, dentry }, GFP_KERNEL)?;
+        found
+            .lower
+            .push(LowerObject { layer, dentry }, GFP_KERNEL)?;
         if last {
             break;
         }

@@ -273,15 +273,14 @@ impl<'a> Place<'a> {
         let name = access.lock_name(self.upper_dir, &self.name)?;
         match name.inode() {
             None => return Ok(make(name)?.keep()),
-            Some(there) if there.is_whiteout() => drop(name),
-            Some(there) => {
+            Some(_) => {
                 let there = Path::new(&self.upper.layer.mnt, name.dentry());
                 if !whiteout::is_whiteout(there)? {
                     return Err(EEXIST);
                 }
-                drop(name);
             }
         }
+        drop(name);
         let temp = self.upper.temp_name()?;
         let made = make(access.lock_name(&self.upper.work, &temp)?)?.keep();
         let is_dir = vfs::inode::is_directory(mode);
@@ -300,12 +299,7 @@ impl<'a> Place<'a> {
 
     /// Moves `temp` over the whiteout at the name. A directory cannot replace
     /// it, so the two change places.
-    fn exchange_whiteout(
-        &self,
-        access: &mut WriteAccess<'_>,
-        temp: &Name,
-        is_dir: bool,
-    ) -> Result {
+    fn exchange_whiteout(&self, access: &mut WriteAccess<'_>, temp: &Name, is_dir: bool) -> Result {
         let flags = if is_dir { RENAME_EXCHANGE } else { 0 };
         let (from, to) = ((&*self.upper.work, &**temp), (self.upper_dir, &*self.name));
         access.lock_rename(from, to, flags)?.rename()
@@ -313,11 +307,7 @@ impl<'a> Place<'a> {
 
     /// Gives what has been made its overlay inode; takes it back if there is no
     /// memory for one.
-    fn adopt(
-        &self,
-        access: &mut WriteAccess<'_>,
-        made: ARef<Dentry>,
-    ) -> Result<ARef<Inode<Rovl>>> {
+    fn adopt(&self, access: &mut WriteAccess<'_>, made: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>> {
         let inode = new_inode(self.dir, made).inspect_err(|_| {
             let removed = match lookup::is_in_lower(self.dir, &self.name) {
                 Ok(false) => access

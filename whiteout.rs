@@ -24,10 +24,7 @@ use crate::{
         Dentry, Inode, Path,
     },
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::Relaxed,
-};
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 pub(crate) const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
@@ -53,11 +50,6 @@ pub(crate) fn opacity(dir: Path<'_>) -> Result<Opacity> {
         Some(_) if value == *b"x" => Ok(Opacity::XattrWhiteouts),
         _ => Ok(Opacity::Merged),
     }
-}
-
-/// Whether a directory hides those below.
-pub(crate) fn is_opaque(dir: Path<'_>) -> Result<bool> {
-    Ok(opacity(dir)? == Opacity::Opaque)
 }
 
 /// Whether regular files in this directory may be whiteouts.
@@ -100,10 +92,7 @@ pub(crate) fn set_opaque(access: &mut WriteAccess<'_>, dir: &Dentry) -> Result {
 }
 
 /// Marks an upper directory impure, once.
-pub(crate) fn set_impure(
-    access: &mut WriteAccess<'_>,
-    dir: &Inode<crate::layers::Rovl>,
-) -> Result {
+pub(crate) fn set_impure(access: &mut WriteAccess<'_>, dir: &Inode<crate::layers::Rovl>) -> Result {
     if dir.data().impure.load(Relaxed) {
         return Ok(());
     }

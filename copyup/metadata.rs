@@ -6,8 +6,7 @@ use super::Copy;
 use crate::{
     lookup,
     vfs::{
-        self,
-        acl,
+        self, acl,
         attr::Attributes,
         lock::{Context, Held, WriteAccess},
         Dentry,

@@ -131,11 +131,7 @@ impl Copy<'_> {
 
     /// The copy of a file that has lost its name: it lives as long as it is
     /// open.
-    fn keep_nameless(
-        &self,
-        access: &mut WriteAccess<'_>,
-        copy: &Nameless,
-    ) -> Result<ARef<Dentry>> {
+    fn keep_nameless(&self, access: &mut WriteAccess<'_>, copy: &Nameless) -> Result<ARef<Dentry>> {
         if let Some(temp) = &copy.temp {
             self.upper.remove_temp(access, temp);
         }

@@ -32,11 +32,7 @@ impl Attributes {
         &mut self.0
     }
 
-    /// `ATTR_*`: which fields are valid and how they are meant.
-    pub(crate) fn valid(&self) -> u32 {
-        self.0.ia_valid
-    }
-
+    /// Whether one of these `ATTR_*` is set.
     pub(crate) fn has(&self, valid: u32) -> bool {
         self.0.ia_valid & valid != 0
     }
@@ -62,8 +58,7 @@ impl Attributes {
     }
 
     pub(crate) fn times(mut self, atime: timespec64, mtime: timespec64) -> Self {
-        self.0.ia_valid |=
-            b::ATTR_ATIME | b::ATTR_ATIME_SET | b::ATTR_MTIME | b::ATTR_MTIME_SET;
+        self.0.ia_valid |= b::ATTR_ATIME | b::ATTR_ATIME_SET | b::ATTR_MTIME | b::ATTR_MTIME_SET;
         self.0.ia_atime = atime;
         self.0.ia_mtime = mtime;
         self
@@ -136,14 +131,6 @@ impl Stat {
         self.0.mode
     }
 
-    pub(crate) fn nlink(&self) -> u32 {
-        self.0.nlink
-    }
-
-    pub(crate) fn ino(&self) -> u64 {
-        self.0.ino
-    }
-
     pub(crate) fn rdev(&self) -> u32 {
         self.0.rdev
     }
@@ -151,11 +138,6 @@ impl Stat {
     /// In bytes.
     pub(crate) fn size(&self) -> i64 {
         self.0.size
-    }
-
-    /// In units of 512 bytes.
-    pub(crate) fn blocks(&self) -> u64 {
-        self.0.blocks
     }
 
     pub(crate) fn owner(&self) -> (kuid_t, kgid_t) {

@@ -222,12 +222,6 @@ impl Dentry {
         self.flags() & b::DCACHE_OP_REAL != 0
     }
 
-    /// `d_drop`: unhashes the name, so that the next lookup asks the filesystem.
-    pub(crate) fn drop_name(&self) {
-        // SAFETY: the dentry is valid.
-        unsafe { b::d_drop(self.as_ptr()) };
-    }
-
     pub(crate) fn is_same(&self, other: &Dentry) -> bool {
         core::ptr::eq(self.as_ptr(), other.as_ptr())
     }

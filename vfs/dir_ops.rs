@@ -6,8 +6,9 @@
 //! `Documentation/filesystems/vfs.rst`, `directory-locking.rst`.
 
 use super::{
-    acl, bindings as b, fileattr,
+    acl, bindings as b,
     file_ops::{self, FileOperations},
+    fileattr,
     inode_ops::{InodeOperations, Table as InodeTable},
     lock::{Context, DirectoryLock, Nothing},
     to_int, xattr, Dentry, Inode,
@@ -49,11 +50,8 @@ pub(crate) trait DirOperations: InodeOperations + FileOperations {
     ) -> Result<ARef<Inode<Self>>>;
 
     /// `->unlink` and `->rmdir`; the inode of `dentry` is locked too.
-    fn remove(
-        ctx: &mut Context<DirectoryLock>,
-        dir: &Inode<Self>,
-        dentry: &Dentry<Self>,
-    ) -> Result;
+    fn remove(ctx: &mut Context<DirectoryLock>, dir: &Inode<Self>, dentry: &Dentry<Self>)
+        -> Result;
 
     /// `->rename`. Both directories are locked, and the objects as
     /// `directory-locking.rst` says.
@@ -176,7 +174,15 @@ impl<F: DirOperations> Table<F> {
         mode: b::umode_t,
     ) -> c_int {
         // SAFETY: called as `make` asks.
-        to_int(unsafe { Self::make(dir, dentry, New::Regular { mode: mode & 0o7777 }) })
+        to_int(unsafe {
+            Self::make(
+                dir,
+                dentry,
+                New::Regular {
+                    mode: mode & 0o7777,
+                },
+            )
+        })
     }
 
     /// # Safety
@@ -218,7 +224,15 @@ impl<F: DirOperations> Table<F> {
         mode: b::umode_t,
     ) -> *mut b::dentry {
         // SAFETY: called as `make` asks.
-        match unsafe { Self::make(dir, dentry, New::Directory { mode: mode & 0o7777 }) } {
+        match unsafe {
+            Self::make(
+                dir,
+                dentry,
+                New::Directory {
+                    mode: mode & 0o7777,
+                },
+            )
+        } {
             // The dentry that was passed in has been used.
             Ok(()) => core::ptr::null_mut(),
             Err(e) => e.to_ptr(),

@@ -37,8 +37,9 @@ impl Handle {
         let mut words = [0; MAX_HANDLE_LEN / WORD];
         let mut len = words.len() as c_int;
         // SAFETY: the dentry is positive, and the buffer is `len` words.
-        let kind =
-            unsafe { b::exportfs_encode_fh(dentry.as_ptr(), words.as_mut_ptr().cast(), &mut len, 0) };
+        let kind = unsafe {
+            b::exportfs_encode_fh(dentry.as_ptr(), words.as_mut_ptr().cast(), &mut len, 0)
+        };
         let kind = u8::try_from(kind).map_err(|_| EOVERFLOW)?;
         let len = usize::try_from(len).map_err(|_| EOVERFLOW)?;
         if i32::from(kind) == b::FILEID_INVALID || len > words.len() {

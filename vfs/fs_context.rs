@@ -27,7 +27,7 @@ use kernel::{
 pub(crate) struct Parameter(b::fs_parameter_spec);
 
 impl Parameter {
-    const fn new(name: &'static CStr, number: u8) -> b::fs_parameter_spec {
+    const fn spec(name: &'static CStr, number: u8) -> b::fs_parameter_spec {
         b::fs_parameter_spec {
             name: kernel::str::as_char_ptr_in_const_context(name),
             opt: number,
@@ -37,26 +37,26 @@ impl Parameter {
 
     /// `fsparam_flag`: no value.
     pub(crate) const fn flag(name: &'static CStr, number: u8) -> Self {
-        Self(Self::new(name, number))
+        Self(Self::spec(name, number))
     }
 
     /// `fsparam_flag_no`: no value, and it can be given with `no` before it.
     pub(crate) const fn flag_no(name: &'static CStr, number: u8) -> Self {
-        let mut spec = Self::new(name, number);
+        let mut spec = Self::spec(name, number);
         spec.flags = b::fs_param_neg_with_no as u16;
         Self(spec)
     }
 
     /// `fsparam_string`: some text.
     pub(crate) const fn string(name: &'static CStr, number: u8) -> Self {
-        let mut spec = Self::new(name, number);
+        let mut spec = Self::spec(name, number);
         spec.type_ = Some(b::fs_param_is_string);
         Self(spec)
     }
 
     /// `fsparam_string_empty`: some text, or none.
     pub(crate) const fn string_empty(name: &'static CStr, number: u8) -> Self {
-        let mut spec = Self::new(name, number);
+        let mut spec = Self::spec(name, number);
         spec.type_ = Some(b::fs_param_is_string);
         spec.flags = b::fs_param_can_be_empty as u16;
         Self(spec)
@@ -64,7 +64,7 @@ impl Parameter {
 
     /// `fsparam_file_or_string`: some text, or an open file.
     pub(crate) const fn file_or_string(name: &'static CStr, number: u8) -> Self {
-        let mut spec = Self::new(name, number);
+        let mut spec = Self::spec(name, number);
         spec.type_ = Some(b::fs_param_is_file_or_string);
         Self(spec)
     }

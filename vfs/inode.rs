@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{bindings as b, super_block::{self, FileSystemType}, Any, FileSystem, SuperBlock};
+use super::{
+    bindings as b,
+    super_block::{self, FileSystemType},
+    Any, FileSystem, SuperBlock,
+};
 use core::{marker::PhantomData, mem::MaybeUninit, ops::Deref, ptr::NonNull};
 use kernel::{
     prelude::*,
@@ -171,11 +175,6 @@ impl Inode {
     pub(crate) fn is_casefolded(&self) -> bool {
         self.flags() & b::S_CASEFOLD != 0
     }
-
-    /// `IS_DEADDIR`: a directory that has been removed. Stable under `i_rwsem`.
-    pub(crate) fn is_dead_dir(&self) -> bool {
-        self.flags() & b::S_DEAD != 0
-    }
 }
 
 /// What one inode of `F` is allocated as.
@@ -253,6 +252,10 @@ impl<F: FileSystem> Slot<F> {
     }
 
     /// Runs once for each object of the slab.
+    ///
+    /// # Safety
+    ///
+    /// Only for the slab to call.
     unsafe extern "C" fn construct(obj: *mut core::ffi::c_void) {
         // SAFETY: the slab passes an object of the size of `Slot`.
         unsafe { b::inode_init_once(obj.cast()) };

@@ -38,8 +38,8 @@
 //! `selftests/compile_fail/` has a case for each of these.
 
 use super::{
-    attr::Attributes, bindings as b, dentry::qstr, from_count, namei::DirTimes, Dentry, FileSystem, Inode,
-    Mount, Path,
+    attr::Attributes, bindings as b, dentry::qstr, from_count, namei::DirTimes, Dentry, FileSystem,
+    Inode, Mount, Path,
 };
 use core::{
     marker::PhantomData,
@@ -270,8 +270,8 @@ impl<'c> WriteAccess<'c> {
         // SAFETY: the parent is a positive directory dentry of this mount's
         // filesystem, on which we hold no other lock, since `self` is borrowed
         // mutably; `q` lives for the call.
-        let dentry =
-            from_err_ptr(unsafe { b::start_creating(self.idmap(), parent.as_ptr(), &mut q) })?;
+        let dentry = unsafe { b::start_creating(self.idmap(), parent.as_ptr(), &mut q) };
+        let dentry = from_err_ptr(dentry)?;
         Ok(LockedName {
             dentry,
             idmap: self.idmap(),
@@ -378,9 +378,7 @@ impl<'c> WriteAccess<'c> {
     /// `vfs_removexattr`.
     pub(crate) fn remove_xattr(&mut self, dentry: &Dentry, name: &CStr) -> Result {
         // SAFETY: as for `set_xattr`.
-        to_result(unsafe {
-            b::vfs_removexattr(self.idmap(), dentry.as_ptr(), name.as_char_ptr())
-        })
+        to_result(unsafe { b::vfs_removexattr(self.idmap(), dentry.as_ptr(), name.as_char_ptr()) })
     }
 }
 
@@ -426,9 +424,7 @@ impl LockedName<'_> {
     /// `vfs_create`.
     pub(crate) fn create(&mut self, mode: u16) -> Result {
         // SAFETY: the parent is locked (type invariant).
-        to_result(unsafe {
-            b::vfs_create(self.idmap, self.dentry, mode, core::ptr::null_mut())
-        })
+        to_result(unsafe { b::vfs_create(self.idmap, self.dentry, mode, core::ptr::null_mut()) })
     }
 
     /// `vfs_mkdir`. On success the name stays locked.
@@ -501,10 +497,9 @@ impl LockedName<'_> {
     pub(crate) fn remove(&mut self) -> Result {
         let is_dir = self.dentry().positive()?.is_dir();
         // `d_delete` in the VFS drops the name only, as we hold a reference.
-        // SAFETY: the parent is locked (type invariant).
         let dir = self.dir();
         to_result(if is_dir {
-            // SAFETY: as above; the dentry is positive.
+            // SAFETY: the parent is locked (type invariant), the dentry positive.
             unsafe { b::vfs_rmdir(self.idmap, dir, self.dentry, core::ptr::null_mut()) }
         } else {
             // SAFETY: as above; the dentry is positive.

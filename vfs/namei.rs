@@ -6,9 +6,7 @@
 
 use super::{bindings as b, dentry::qstr, Dentry, Inode, Path};
 use core::ptr::NonNull;
-use kernel::{
-    cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef,
-};
+use kernel::{cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
 
 impl Path<'_> {
     /// `lookup_one_positive_unlocked`: the object `name` in this directory.
@@ -33,9 +31,8 @@ impl Path<'_> {
     pub(crate) fn open(&self, flags: u32, cred: &Credential) -> Result<ARef<File>> {
         let path = self.as_c();
         // SAFETY: the path is valid and positive.
-        let file =
-            from_err_ptr(unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) })?;
-        let file = NonNull::new(file).ok_or(EIO)?;
+        let file = unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
         // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
         Ok(unsafe { ARef::from_raw(file.cast()) })
     }

@@ -15,7 +15,7 @@ fn as_ptr(seq: &SeqFile) -> *mut b::seq_file {
 /// `seq_puts`.
 pub(crate) fn show_raw(seq: &SeqFile, text: &CStr) {
     // SAFETY: the file is ours while it is borrowed, the text ends in NUL.
-    unsafe { b::seq_write(as_ptr(seq), text.as_ptr().cast(), text.count_bytes()) };
+    unsafe { b::seq_write(as_ptr(seq), text.as_char_ptr().cast(), text.count_bytes()) };
 }
 
 /// `seq_escape`: separators of options and of fields become octal escapes.

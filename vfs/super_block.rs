@@ -80,7 +80,12 @@ pub(crate) struct StatFs(b::kstatfs);
 impl StatFs {
     /// `vfs_statfs` of another filesystem, then `f_type` and the longest name
     /// as this filesystem has them.
-    pub(crate) fn copy_from(&mut self, path: super::Path<'_>, magic: usize, namelen: i64) -> Result {
+    pub(crate) fn copy_from(
+        &mut self,
+        path: super::Path<'_>,
+        magic: usize,
+        namelen: i64,
+    ) -> Result {
         let path = path.as_c();
         // SAFETY: the path is valid, the buffer is ours; `kstatfs` is opaque in
         // `kernel::bindings`, where the function's argument type comes from.
@@ -179,12 +184,6 @@ impl SuperBlock {
         unsafe { (*self.as_ptr()).s_stack_depth }
     }
 
-    /// `s_magic`.
-    pub(crate) fn magic(&self) -> usize {
-        // SAFETY: the superblock is active; does not change once mounted.
-        unsafe { (*self.as_ptr()).s_magic }
-    }
-
     /// `s_maxbytes`.
     pub(crate) fn max_bytes(&self) -> i64 {
         // SAFETY: as for `magic`.
@@ -255,12 +254,6 @@ impl<F: Operations> NewSuperBlock<F> {
     pub(crate) fn set_readonly(&mut self) {
         // SAFETY: only we use the superblock.
         unsafe { (*self.0).s_flags |= b::SB_RDONLY };
-    }
-
-    /// Whether the mount was asked to be read-only.
-    pub(crate) fn is_readonly(&self) -> bool {
-        // SAFETY: only we use the superblock.
-        unsafe { (*self.0).s_flags & b::SB_RDONLY != 0 }
     }
 
     /// `s_maxbytes` and `s_time_gran`, as the filesystem below has them.

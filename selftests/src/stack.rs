@@ -295,8 +295,13 @@ impl Overlay {
     #[track_caller]
     pub fn remount_as(&self, fstype: &str) {
         self.umount();
-        *self.0.fstype.lock().expect("fstype") = fstype.to_string();
+        self.set_fstype(fstype);
         self.mount().works();
+    }
+
+    /// Which file system is to mount it from now on.
+    pub fn set_fstype(&self, fstype: &str) {
+        *self.0.fstype.lock().expect("fstype") = fstype.to_string();
     }
 
     /// Leftovers in the work directory belong to this test.

@@ -11,6 +11,7 @@ macro_rules! test {
     };
 }
 
+mod compat;
 mod copyup;
 mod file;
 mod inode;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Test> {
         inode::tests(),
         permission::tests(),
         file::tests(),
+        compat::tests(),
     ]
     .concat()
 }
