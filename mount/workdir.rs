@@ -121,7 +121,7 @@ impl Preparation<'_> {
                 Cleared::AllBut(dir) if done.as_ref().is_some_and(|d| d.is_same(&dir)) => {
                     return Err(failed(ENOTEMPTY));
                 }
-                Cleared::AllBut(_) if path.len() >= MAX_DEPTH => return Err(failed(ELOOP)),
+                Cleared::AllBut(_) if path.len() >= MAX_DEPTH => return Err(self.too_deep()),
                 Cleared::AllBut(dir) => path.push(dir, GFP_KERNEL)?,
             }
             if vfs::completion::fatal_signal_pending() {
@@ -129,6 +129,17 @@ impl Preparation<'_> {
             }
         }
         Ok(())
+    }
+
+    fn too_deep(&self) -> Error {
+        refuse!(
+            self.log,
+            ENOTEMPTY,
+            "workdir {}: 'work' holds directories more than {} deep, which no mount leaves there; \
+             remove it",
+            Quoted(self.name),
+            MAX_DEPTH
+        )
     }
 
     fn incompatible(&self) -> Error {
