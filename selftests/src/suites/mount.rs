@@ -47,6 +47,11 @@ pub fn tests() -> Vec<Test> {
         test!(work_in_use),
         test!(upper_free_after_umount),
         test!(upper_free_after_lazy_umount),
+        test!(overlay_keeps_its_upper),
+        test!(work_is_swept).matrix(),
+        test!(work_of_a_volatile_mount),
+        test!(lower_twice),
+        test!(work_without_upper),
         test!(upper_without_xattrs),
         test!(stack_too_deep),
         test!(unknown_option),
@@ -62,6 +67,7 @@ pub fn tests() -> Vec<Test> {
         test!(statfs_without_upper),
         test!(remount_read_only),
         test!(remount_cannot_make_writable),
+        test!(remount_cannot_change_layers),
         test!(lowers_shared_by_mounts),
         test!(umount_busy),
         test!(bind_mount),
@@ -678,6 +684,76 @@ fn upper_free_after_lazy_umount(t: &T) {
     sys::umount(&d.mnt).works();
 }
 
+/// The kernel's overlay and rovl keep off each other's upper directories.
+fn overlay_keeps_its_upper(t: &T) {
+    t.better_than_overlay("with index=off overlayfs only warns of an upper in use");
+    let d = Dirs::new(t);
+    let at = t.new_dir("overlay");
+    let fc = FsContext::open("overlay").works();
+    d.create(&fc).works();
+    fc.attach(&at, false).works();
+    drop(fc);
+    let words = [as_str(&d.upper), "in use"];
+    refused(t, &[Errno::BUSY], &words, |fc| d.create(fc));
+    sys::umount(&at).works();
+    d.mount(t).works();
+    let fc = FsContext::open("overlay").works();
+    fc.string("index", "on").works();
+    d.create(&fc).fails(Errno::BUSY);
+    sys::umount(&d.mnt).works();
+}
+
+/// What a crash has left in the work directory goes at the next mount.
+fn work_is_swept(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .prepare();
+    let left = Tree::new(o.w("work"));
+    for i in 0..200 {
+        left.file(format!("#{i}"), "half a copy");
+    }
+    left.dir("#dir/deeper/and/deeper")
+        .whiteout("#dir/gone")
+        .file("#dir/deeper/f", "x")
+        .symlink("#link", "nowhere");
+    o.mount().works();
+    assert_names(o.w("work"), &[]);
+    assert_text(o.m("f"), "x");
+}
+
+fn work_of_a_volatile_mount(t: &T) {
+    let d = Dirs::new(t);
+    Tree::new(&d.work).file("work/incompat/volatile/dirty", "");
+    let words = [as_str(&d.work), "incompat"];
+    refused(t, &[Errno::INVAL], &words, |fc| d.create(fc));
+    assert_names(d.work.join("work/incompat/volatile"), &["dirty"]);
+}
+
+fn lower_twice(t: &T) {
+    let d = Dirs::new(t);
+    Tree::new(&d.lower).dir("sub");
+    for second in [d.lower.clone(), d.lower.join("sub")] {
+        refused(t, &OVERLAPPING, &[as_str(&second)], |fc| {
+            fc.string("lowerdir+", &d.lower)?;
+            fc.string("lowerdir+", &second)?;
+            fc.create()
+        });
+    }
+}
+
+fn work_without_upper(t: &T) {
+    t.better_than_overlay("overlayfs ignores the workdir");
+    let d = Dirs::new(t);
+    refused(t, &[Errno::INVAL], &[as_str(&d.work), "upperdir"], |fc| {
+        fc.string("lowerdir+", &d.lower)?;
+        fc.string("workdir", &d.work)?;
+        fc.create()
+    });
+}
+
 fn upper_without_xattrs(t: &T) {
     t.better_than_overlay("it mounts and fails later, when it needs an xattr");
     let mut d = Dirs::new(t);
@@ -1015,6 +1091,32 @@ fn remount_cannot_make_writable(t: &T) {
     let _ = sys::remount(&o.m("/"), MountFlags::empty(), "");
     sys::append_file(o.m("f"), "+").fails(Errno::ROFS);
     sys::write_file(o.m("new"), "+").fails(Errno::ROFS);
+}
+
+/// By the new interface a remount may repeat what is mounted, as mount(8)
+/// does, but not ask for something else.
+fn remount_cannot_change_layers(t: &T) {
+    use rustix::mount::{fsconfig_reconfigure, fspick, FsPickFlags};
+    t.better_than_overlay("overlayfs refuses every option");
+    let d = Dirs::new(t);
+    let other = t.new_dir("other");
+    d.mount(t).works();
+    let pick = || FsContext {
+        fd: fspick(rustix::fs::CWD, &d.mnt, FsPickFlags::FSPICK_CLOEXEC).expect("fspick"),
+    };
+    let fc = pick();
+    d.layers(&fc).works();
+    fc.flag("ro").works();
+    fsconfig_reconfigure(&fc.fd).expect("remount with the same layers");
+    sys::write_file(d.mnt.join("f"), "x").fails(Errno::ROFS);
+    for key in ["lowerdir+", "upperdir", "workdir"] {
+        let fc = pick();
+        fc.string(key, &other).works();
+        let result = fsconfig_reconfigure(&fc.fd);
+        assert_eq!(result, Err(Errno::INVAL), "another {key}");
+        assert!(fc.log().join(" ").contains("cannot be changed"));
+    }
+    sys::umount(&d.mnt).works();
 }
 
 fn lowers_shared_by_mounts(t: &T) {
