@@ -132,6 +132,9 @@ def main() -> int:
     except (ImageError, OSError, ValueError) as error:
         cache.say(str(error))
         return STATUS_NOT_STARTED
+    except KeyboardInterrupt:
+        cache.say("interrupted")
+        return 130
     explanation = result.explain()
     if explanation:
         print(f"\n{explanation}", file=sys.stderr)

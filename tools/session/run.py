@@ -119,14 +119,15 @@ def layers(upper: Path) -> list[Disk]:
 
 def shell() -> int:
     """A shell in the system; what it writes is kept."""
-    key = made_of(config_image()) + "-" + (image.guest_root().name)
+    key = f"{made_of(config_image())}-{image.guest_root().name}"
     upper = cache.root() / "run" / f"upper-{key}.img"
-    if os.environ.get("FRESH") or not upper.exists():
+    if os.environ.get("FRESH", "0") not in ("", "0") or not upper.exists():
         cache.say("a new, empty upper layer")
         make_upper(upper)
     else:
         cache.say("going on with the upper layer of the last time (FRESH=1 starts over)")
-    result = run(Machine(kernel=kernel(), module=module(), disks=layers(upper), root_script=HERE / "root.sh",
+    result = run(Machine(kernel=kernel(), module=module(), disks=layers(upper),
+                         root_script=HERE / "root.sh",
                          files={"layers.sh": HERE / "layers.sh"}, interactive=True,
                          env={"ROVL_FSTYPE": file_system_type(), "JOB": "/bin/bash -l"}))
     if result.outcome is not Outcome.FINISHED:
@@ -276,6 +277,9 @@ def main() -> int:
     except (ImageError, Failed) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        cache.say("interrupted")
+        return 130
 
 
 if __name__ == "__main__":
