@@ -168,6 +168,16 @@ impl Dentry {
         name
     }
 
+    /// How long the name is, in bytes. The VFS lets names above [`NAME_MAX`]
+    /// come as far as `->lookup`, which refuses them.
+    pub(crate) fn name_len(&self) -> usize {
+        // SAFETY: the dentry is valid; its name does not change while it is
+        // being looked up.
+        let name = unsafe { (*self.as_ptr()).__bindgen_anon_1.d_name };
+        // SAFETY: the union's other arm has the same layout, both are plain data.
+        unsafe { name.__bindgen_anon_1.__bindgen_anon_1.len as usize }
+    }
+
     /// `is_subdir`: whether this dentry is `ancestor` or below it.
     pub(crate) fn is_subdir_of(&self, ancestor: &Dentry) -> bool {
         // SAFETY: both are valid.

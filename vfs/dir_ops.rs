@@ -6,7 +6,7 @@
 //! `Documentation/filesystems/vfs.rst`, `directory-locking.rst`.
 
 use super::{
-    acl, bindings as b,
+    acl, bindings as b, dentry,
     file_ops::{self, FileOperations},
     fileattr,
     inode_ops::{InodeOperations, Table as InodeTable},
@@ -136,6 +136,9 @@ impl<F: DirOperations> Table<F> {
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let name = unsafe { Dentry::<F>::from_raw(dentry) };
+        if name.name_len() > dentry::NAME_MAX {
+            return ENAMETOOLONG.to_ptr();
+        }
         let inode = match F::lookup(dir, name) {
             Ok(Some(inode)) => ARef::into_raw(inode).as_ptr().cast(),
             Ok(None) => core::ptr::null_mut(),
