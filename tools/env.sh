@@ -558,12 +558,7 @@ build_debug() {
 	jobs=$(nproc)
 	[[ -e $build/.config ]] && check_config "$build/.config" >/dev/null ||
 		config_debug "$build" || return
-	# The kernel's own tracepoints go: expanding them takes a third of the
-	# time (half of it for XFS), and no test looks at them.  Modules have
-	# theirs.
 	in_tree make -C "$kdir/source" O="$build" LLVM=1 LOCALVERSION= \
-		KCFLAGS=-DNOTRACE \
-		CFLAGS_trace_events.o="-include $top/tools/env/notrace.h" \
 		-j"$jobs" bzImage modules || return
 	[[ -s $build/Module.symvers ]] || return
 	touch "$build/.rovl-done"
