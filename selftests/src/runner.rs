@@ -85,7 +85,8 @@ impl Case {
     }
 }
 
-/// All cases, those of the matrix behind the others, by file system.
+/// All cases, those of the matrix behind the others, by file system;
+/// `ROVL_MATRIX=no` leaves the matrix out.
 pub fn cases(tests: &[Test]) -> Vec<Case> {
     let case = |test: &Test, variant: Variant| Case {
         name: format!("{}.{}{}", test.suite, test.name, variant.tag()),
@@ -93,6 +94,9 @@ pub fn cases(tests: &[Test]) -> Vec<Case> {
         variant,
     };
     let mut all: Vec<Case> = tests.iter().map(|t| case(t, Variant::DEFAULT)).collect();
+    if std::env::var_os("ROVL_MATRIX").is_some_and(|v| v == "no") {
+        return all;
+    }
     for variant in Variant::MATRIX {
         let repeated = tests.iter().filter(|t| t.suits(variant));
         all.extend(repeated.map(|t| case(t, variant)));
