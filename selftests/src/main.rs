@@ -17,7 +17,7 @@
 //! - `ROVL_HELPER`: path of `mount.rovl`, if it is not installed in `/sbin`.
 //! - `ROVL_VERBOSE`: how long each test took.
 
-#![warn(warnings)]
+#![deny(warnings)]
 
 mod env;
 mod runner;

@@ -461,11 +461,12 @@ fn splat(lines: &[String]) -> Option<&String> {
 }
 
 fn reap(pid: i32) -> Option<i32> {
-    for _ in 0..200 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
         if let Some(status) = env::try_wait(pid) {
             return Some(status);
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(2));
     }
     None
 }

@@ -18,7 +18,6 @@ pub struct Stack<'a> {
     upper: PathBuf,
     work: PathBuf,
     mnt: PathBuf,
-    options: Vec<(String, String)>,
     writable: bool,
     watch_lowers: bool,
 }
@@ -38,7 +37,6 @@ impl<'a> Stack<'a> {
             upper: made("upper"),
             work: made("work"),
             mnt: made("mnt"),
-            options: Vec::new(),
             writable: true,
             watch_lowers: true,
         }
@@ -115,11 +113,6 @@ impl<'a> Stack<'a> {
         self
     }
 
-    pub fn option(mut self, key: &str, value: &str) -> Self {
-        self.options.push((key.into(), value.into()));
-        self
-    }
-
     /// The lower layers are too large to compare, or change on purpose.
     pub fn lowers_not_compared(mut self) -> Self {
         self.watch_lowers = false;
@@ -150,7 +143,6 @@ impl<'a> Stack<'a> {
             upper: self.upper,
             work: self.work,
             mnt: self.mnt,
-            options: self.options,
             writable: self.writable,
             before,
             mounted: AtomicBool::new(false),
@@ -167,7 +159,6 @@ struct Inner {
     upper: PathBuf,
     work: PathBuf,
     mnt: PathBuf,
-    options: Vec<(String, String)>,
     writable: bool,
     before: Vec<Snapshot>,
     mounted: AtomicBool,
@@ -229,9 +220,6 @@ impl Overlay {
             s.push(",workdir=");
             s.push(&self.0.work);
         }
-        for (k, v) in &self.0.options {
-            s.push(format!(",{k}={v}"));
-        }
         s
     }
 
@@ -244,9 +232,6 @@ impl Overlay {
         if self.0.writable {
             fc.string("upperdir", &self.0.upper)?;
             fc.string("workdir", &self.0.work)?;
-        }
-        for (k, v) in &self.0.options {
-            fc.string(k, v)?;
         }
         Ok(fc)
     }

@@ -8,7 +8,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,15 @@ use rustix::fs::CWD;
 pub struct Fail {
     what: String,
     pub errno: Errno,
+}
+
+impl Fail {
+    pub fn new(what: &str, errno: Errno) -> Fail {
+        Fail {
+            what: what.to_string(),
+            errno,
+        }
+    }
 }
 
 impl fmt::Debug for Fail {
@@ -758,10 +767,4 @@ pub fn run(program: &str, args: &[&OsStr]) -> String {
 pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|d| d.join(program).exists())
-}
-
-/// What `fd` refers to, borrowed for calls which want that.
-pub fn borrow(fd: &OwnedFd) -> BorrowedFd<'_> {
-    use std::os::fd::AsFd;
-    fd.as_fd()
 }

@@ -13,13 +13,17 @@ macro_rules! test {
 
 mod compat;
 mod copyup;
+mod failure;
 mod file;
 mod inode;
 mod lookup;
+mod module;
 mod mount;
 mod names;
 mod permission;
+mod races;
 mod readdir;
+mod unmount;
 
 pub fn all() -> Vec<Test> {
     [
@@ -32,6 +36,10 @@ pub fn all() -> Vec<Test> {
         permission::tests(),
         file::tests(),
         compat::tests(),
+        races::tests(),
+        failure::tests(),
+        unmount::tests(),
+        module::tests(),
     ]
     .concat()
 }

@@ -448,7 +448,7 @@ fn utimes_by_writer(t: &T) {
             l.file("f", "x").mode("f", 0o666).times("f", (5, 5), (5, 5));
         })
         .mount();
-    let now = (0, rustix::fs::UTIME_NOW as i64);
+    let now = (0, rustix::fs::UTIME_NOW);
     t.as_user(1000, 1000, || {
         sys::set_times(o.m("f"), (1, 1), (1, 1)).fails(Errno::PERM);
         sys::set_times(o.m("f"), now, now).works();

@@ -1,0 +1,642 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When things go wrong half-way: a clean error, the lower file is still
+//! served, nothing is left over.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::mount::MountFlags;
+
+use crate::env::{Fs, OwnFs, T};
+use crate::runner::Test;
+use crate::stack::Overlay;
+use crate::sys::{self, Errno, Expect, OFlags};
+use crate::tree::{assert_names, assert_text, pattern, Tree};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test!(no_space_in_copy_up),
+        test!(no_space_on_xfs),
+        test!(no_space_on_tmpfs),
+        test!(no_space_for_metadata),
+        test!(no_inodes_left),
+        test!(no_space_then_space_again),
+        test!(upper_turns_read_only),
+        test!(upper_frozen),
+        test!(umount_with_upper_frozen),
+        test!(work_swept_of_files),
+        test!(work_swept_of_directories),
+        test!(work_swept_deep),
+        test!(work_made_anew),
+        test!(lower_cannot_be_read),
+        test!(size_limit_in_copy_up),
+        test!(too_long_a_path),
+        test!(allocation_failures).long(5),
+    ]
+}
+
+/// A stack whose upper layer is on a small file system of its own.
+fn small(t: &T, fs: Fs, megabytes: u64, lower: impl FnOnce(&Tree)) -> (OwnFs, Overlay) {
+    let own = t.own_fs(fs, megabytes);
+    let o = t.stack().lower(lower).upper_in(&own.at).mount();
+    (own, o)
+}
+
+fn free_blocks(at: &Path) -> u64 {
+    let fd = sys::open(at, OFlags::RDONLY).works();
+    sys::syncfs(&fd).works();
+    sys::statfs(at).works().f_bfree
+}
+
+fn fill_up(at: &Path) -> OwnedFd {
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    let fd = sys::open_mode(at.join("ballast"), flags, 0o600).works();
+    for size in [1 << 20, 1 << 16, 4096] {
+        while sys::write(&fd, vec![1; size]).is_ok() {}
+    }
+    sys::fsync(&fd).works();
+    fd
+}
+
+fn too_large(t: &T, own: &OwnFs, o: &Overlay, size: usize) {
+    let free = free_blocks(&own.at);
+    let errnos = [Errno::NOSPC];
+    sys::open(o.m("d/f"), OFlags::RDWR).fails_any(&errnos);
+    sys::chmod(o.m("d/f"), 0o600).fails_any(&errnos);
+    sys::rename(o.m("d/f"), o.m("d/g")).fails_any(&errnos);
+    sys::link(o.m("d/f"), o.m("d/g")).fails_any(&errnos);
+    assert!(!sys::exists(o.u("d/f")), "part of a copy was published");
+    assert!(!sys::exists(o.u("d/g")));
+    o.assert_no_strays();
+    assert!(sys::read_file(o.m("d/f")).works() == pattern(size, 1));
+    assert_eq!(sys::mode_of(&sys::stat(o.m("d/f")).works()), 0o644);
+    assert_names(o.m("d"), &["f"]);
+    // The directory above it may have been copied; no data is held.
+    let lost = free.saturating_sub(free_blocks(&own.at));
+    assert!(lost <= 16, "{lost} blocks are lost");
+    // Truncating it needs no space for its data.
+    if t.is_overlay() {
+        // There, only with open; truncate(2) copies all of it first.
+        sys::write_file(o.m("d/f"), "").works();
+    } else {
+        sys::truncate(o.m("d/f"), 0).works();
+    }
+    assert_eq!(sys::stat(o.m("d/f")).works().st_size, 0);
+    sys::write_file(o.m("new"), "n").works();
+}
+
+const LARGE: usize = 24 << 20;
+
+fn no_space_in_copy_up(t: &T) {
+    let (own, o) = small(t, Fs::Ext4, 16, |l| {
+        l.file("d/f", pattern(LARGE, 1));
+    });
+    too_large(t, &own, &o, LARGE);
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
+}
+
+fn no_space_on_xfs(t: &T) {
+    let (own, o) = small(t, Fs::Xfs, 320, |l| {
+        l.file("d/f", pattern(LARGE, 1));
+    });
+    drop(fill_up(&own.at));
+    // Some room for what is small.
+    sys::truncate(own.at.join("ballast"), 200 << 20).works();
+    let room = fill_reserve(&own.at, 8 << 20);
+    too_large(t, &own, &o, LARGE);
+    drop(room);
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
+}
+
+/// Fills up but for about this many bytes.
+fn fill_reserve(at: &Path, reserve: u64) -> OwnedFd {
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    let fd = sys::open_mode(at.join("more"), flags, 0o600).works();
+    loop {
+        let st = sys::statfs(at).works();
+        let free = st.f_bavail * st.f_bsize as u64;
+        if free <= reserve {
+            break;
+        }
+        let size = (free - reserve).min(1 << 20) as usize;
+        if sys::write(&fd, vec![2; size]).is_err() {
+            break;
+        }
+        sys::fsync(&fd).works();
+    }
+    fd
+}
+
+fn no_space_on_tmpfs(t: &T) {
+    let at = t.new_dir("small");
+    let flags = MountFlags::empty();
+    sys::mount("none", &at, "tmpfs", flags, b"size=8m").works();
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/f", pattern(LARGE, 1));
+        })
+        .upper_in(&at)
+        .mount();
+    sys::open(o.m("d/f"), OFlags::RDWR).fails(Errno::NOSPC);
+    assert!(!sys::exists(o.u("d/f")));
+    o.assert_no_strays();
+    assert!(sys::read_file(o.m("d/f")).works() == pattern(LARGE, 1));
+    let used = sys::statfs(&at).works();
+    assert!(used.f_blocks - used.f_bfree <= 4, "blocks are lost");
+    o.finish();
+    sys::umount(&at).works();
+    sys::mount("none", &at, "tmpfs", flags, b"size=8m").works();
+    Tree::new(&at).dir("upper").dir("work");
+    o.mount().works();
+}
+
+/// Not even a whiteout or a directory can be made.
+fn no_space_for_metadata(t: &T) {
+    let (own, o) = small(t, Fs::Ext4, 8, |l| {
+        for i in 0..2000 {
+            l.file(format!("d/{}{i}", "n".repeat(200)), "");
+        }
+        l.file("e/f", "x");
+    });
+    let ballast = fill_up(&own.at);
+    let name = |i: usize| o.m(format!("d/{}{i}", "n".repeat(200)));
+    let mut removed = 0;
+    let mut error = None;
+    for i in 0..2000 {
+        match sys::unlink(name(i)) {
+            Ok(()) => removed += 1,
+            Err(e) => {
+                error = Some(e.errno);
+                break;
+            }
+        }
+    }
+    if let Some(e) = error {
+        assert_eq!(e, Errno::NOSPC);
+        sys::stat(name(removed)).works();
+    }
+    assert_eq!(sys::names(o.m("d")).works().len(), 2000 - removed);
+    assert_text(o.m("e/f"), "x");
+    sys::ftruncate(&ballast, 0).works();
+    drop(ballast);
+    for i in removed..removed + 10 {
+        if i < 2000 {
+            sys::unlink(name(i)).works();
+        }
+    }
+    sys::append_file(o.m("e/f"), "+").works();
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
+}
+
+fn no_inodes_left(t: &T) {
+    let (own, o) = small(t, Fs::Ext4, 8, |l| {
+        for i in 0..20 {
+            l.file(format!("d/f{i}"), "x");
+        }
+    });
+    let mut n = 0;
+    let full = loop {
+        match sys::mknod(own.at.join(format!("i{n}")), sys::FileType::Fifo, 0o600, 0) {
+            Ok(()) => n += 1,
+            Err(e) => break e.errno,
+        }
+    };
+    assert_eq!(full, Errno::NOSPC);
+    sys::append_file(o.m("d/f0"), "+").fails(Errno::NOSPC);
+    sys::chmod(o.m("d/f1"), 0o600).fails(Errno::NOSPC);
+    sys::write_file(o.m("new"), "n").fails(Errno::NOSPC);
+    sys::mkdir(o.m("newdir"), 0o755).fails(Errno::NOSPC);
+    assert_eq!(sys::names(o.m("d")).works().len(), 20);
+    assert_text(o.m("d/f0"), "x");
+    for i in 0..50.min(n) {
+        sys::unlink(own.at.join(format!("i{i}"))).works();
+    }
+    sys::append_file(o.m("d/f0"), "+").works();
+    sys::unlink(o.m("d/f1")).works();
+    assert_text(o.m("d/f0"), "x+");
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
+}
+
+fn no_space_then_space_again(t: &T) {
+    let size = 2 << 20;
+    let (own, o) = small(t, Fs::Ext4, 16, |l| {
+        l.file("f", pattern(size, 1)).file("g", pattern(size, 2));
+    });
+    let ballast = fill_up(&own.at);
+    let old = sys::open(o.m("f"), OFlags::RDONLY).works();
+    for _ in 0..3 {
+        sys::append_file(o.m("f"), "+").fails(Errno::NOSPC);
+        assert_eq!(sys::pread(&old, 10, 0).works(), pattern(size, 1)[..10]);
+    }
+    sys::ftruncate(&ballast, 0).works();
+    sys::fsync(&ballast).works();
+    drop(ballast);
+    sys::append_file(o.m("f"), "+").works();
+    assert_eq!(sys::pread(&old, 10, size as u64).works(), b"+");
+    assert!(sys::read_file(o.m("f")).works()[..size] == pattern(size, 1));
+    drop(old);
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
+}
+
+fn upper_turns_read_only(t: &T) {
+    let (own, o) = small(t, Fs::Ext4, 32, |l| {
+        l.file("f", "x").file("g", "g");
+    });
+    sys::write_file(o.m("new"), "n").works();
+    match sys::remount(&own.at, MountFlags::RDONLY, "") {
+        Ok(()) => {
+            assert_text(o.m("f"), "x");
+            sys::append_file(o.m("f"), "+").fails(Errno::ROFS);
+            sys::append_file(o.m("new"), "+").fails(Errno::ROFS);
+            sys::chmod(o.m("g"), 0o600).fails(Errno::ROFS);
+            sys::unlink(o.m("g")).fails(Errno::ROFS);
+            sys::mkdir(o.m("dir"), 0o755).fails(Errno::ROFS);
+            assert_names(o.m("/"), &["f", "g", "new"]);
+            sys::remount(&own.at, MountFlags::empty(), "").works();
+        }
+        Err(e) => assert_eq!(e.errno, Errno::BUSY),
+    }
+    sys::append_file(o.m("f"), "+").works();
+    o.umount();
+    sys::remount(&own.at, MountFlags::RDONLY, "").works();
+    o.mount().map(drop).fails_any(&[Errno::ROFS, Errno::INVAL]);
+    sys::remount(&own.at, MountFlags::empty(), "").works();
+    o.mount().works();
+    assert_text(o.m("f"), "x+");
+}
+
+fn freeze(at: &Path, freeze: bool) {
+    let flag = if freeze { "-f" } else { "-u" };
+    sys::run("fsfreeze", &[flag.as_ref(), at.as_os_str()]);
+}
+
+/// Thaws after a while whatever becomes of the test: a file system left
+/// frozen cannot be got rid of.
+fn thaw_later(at: &Path) -> std::process::Child {
+    std::process::Command::new("sh")
+        .args(["-c", "sleep 20; exec fsfreeze -u \"$0\""])
+        .arg(at)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("sh")
+}
+
+/// What changes the upper layer waits, in whatever way it does that, and is
+/// done after the thaw; what reads elsewhere goes on.
+fn upper_frozen(t: &T) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    t.need_program("fsfreeze");
+    let (own, o) = small(t, Fs::Ext4, 32, |l| {
+        for i in 0..4 {
+            l.file(format!("d{i}/f"), pattern(100_000, i));
+        }
+        l.file("quiet/f", "x");
+    });
+    let done = AtomicUsize::new(0);
+    let mut guard = thaw_later(&own.at);
+    freeze(&own.at, true);
+    std::thread::scope(|s| {
+        for i in 0..4 {
+            let (o, done) = (&o, &done);
+            s.spawn(move || {
+                let p = o.m(format!("d{i}/f"));
+                match i {
+                    0 => sys::append_file(p, "+").works(),
+                    1 => sys::chmod(p, 0o600).works(),
+                    2 => sys::unlink(p).works(),
+                    _ => sys::rename(p, o.m("d3/moved")).works(),
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let early = done.load(Ordering::SeqCst);
+        let read = sys::text(o.m("quiet/f"));
+        freeze(&own.at, false);
+        assert_eq!(early, 0, "a frozen file system was written");
+        assert_eq!(read.works(), "x");
+    });
+    let _ = guard.kill();
+    let _ = guard.wait();
+    assert_eq!(done.load(Ordering::SeqCst), 4);
+    assert_eq!(sys::read_file(o.m("d0/f")).works().len(), 100_001);
+    assert_names(o.m("d2"), &[]);
+    assert_names(o.m("d3"), &["moved"]);
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
+}
+
+fn umount_with_upper_frozen(t: &T) {
+    t.need_program("fsfreeze");
+    let (own, o) = small(t, Fs::Ext4, 32, |l| {
+        l.file("f", "x");
+    });
+    sys::append_file(o.m("f"), "+").works();
+    let mut guard = thaw_later(&own.at);
+    freeze(&own.at, true);
+    let read = sys::text(o.m("f"));
+    let mounted = o.m("/");
+    std::thread::scope(|s| {
+        let gone = s.spawn(move || sys::umount(&mounted));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        freeze(&own.at, false);
+        gone.join().expect("thread").works();
+    });
+    let _ = guard.kill();
+    let _ = guard.wait();
+    assert_eq!(read.works(), "x+");
+    o.mount().works();
+    sys::append_file(o.m("f"), "+").works();
+    assert_text(o.m("f"), "x++");
+}
+
+fn swept(t: &T, leave: impl FnOnce(&Tree)) -> Overlay {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x").file("d/g", "g");
+        })
+        .mount();
+    sys::append_file(o.m("f"), "+").works();
+    o.umount();
+    leave(&Tree::new(o.w("work")));
+    o.mount().works();
+    o.assert_no_strays();
+    assert_text(o.m("f"), "x+");
+    sys::append_file(o.m("d/g"), "+").works();
+    sys::unlink(o.m("f")).works();
+    o
+}
+
+fn work_swept_of_files(t: &T) {
+    swept(t, |w| {
+        w.file("#1", "half a copy").file("#2f", "");
+        w.symlink("#3", "x").fifo("#4").socket("#5");
+        w.whiteout("#6").node(
+            "#7",
+            sys::FileType::CharacterDevice,
+            rustix::fs::makedev(1, 3),
+        );
+        w.file("anything", "x").file(".hidden", "x");
+        w.file("#8", "x").mode("#8", 0).xattr("#8", "user.x", "y");
+    });
+}
+
+fn work_swept_of_directories(t: &T) {
+    swept(t, |w| {
+        w.dir("#1").dir("#2").mode("#2", 0);
+        w.file("#3/f", "x").whiteout("#3/w").opaque("#3");
+        w.dir("#4/empty");
+    });
+}
+
+fn work_swept_deep(t: &T) {
+    t.better_than_overlay("it removes leftovers two levels deep");
+    swept(t, |w| {
+        w.file("#1/a/b/c/d/e/f", "x").file("#1/a/b/x", "x");
+        w.symlink("#1/a/s", "..");
+    });
+}
+
+/// Whatever is where the file system wants its own directory.
+fn work_made_anew(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .prepare();
+    for round in 0..3 {
+        match round {
+            0 => sys::write_file(o.w("work"), "a file").works(),
+            1 => {
+                std::fs::remove_dir_all(o.w("work")).expect("rm -r");
+                sys::symlink("/etc", o.w("work")).works();
+            }
+            _ => sys::mkdir(o.w("other"), 0o755).works(),
+        }
+        match o.mount() {
+            Ok(()) => {
+                sys::append_file(o.m("f"), "+").works();
+                o.umount();
+                assert!(o.w("work").is_dir(), "round {round}");
+            }
+            // Refusing is as good, as long as nothing was followed.
+            Err(_) => {
+                std::fs::remove_file(o.w("work")).expect("rm");
+                sys::mkdir(o.w("work"), 0o755).works();
+            }
+        }
+    }
+    assert!(Path::new("/etc/passwd").exists());
+    assert!(sys::exists(o.w("other")), "removed what it did not make");
+    sys::rmdir(o.w("other")).works();
+}
+
+/// A lower file that cannot be read to its end: its disk is cut off there.
+fn lower_cannot_be_read(t: &T) {
+    let own = t.own_fs(Fs::Ext4, 32);
+    let size = 4 << 20;
+    Tree::new(&own.at)
+        .file("l/g", "g")
+        .file("l/f", pattern(size, 1));
+    sys::umount(&own.at).works();
+    let image = sys::read_file(&own.image).works();
+    let needle = &pattern(size, 1)[size / 2..size / 2 + 512];
+    let cut = image
+        .chunks(512)
+        .position(|c| c == needle)
+        .expect("the data in the image") as u64
+        * 512;
+    crate::env::mount_device(Fs::Ext4, &own.image, &own.at, "ro,noload");
+    sys::truncate(&own.image, cut).works();
+    std::fs::write("/proc/sys/vm/drop_caches", "1").expect("drop_caches");
+    let o = t
+        .stack()
+        .lowers_not_compared()
+        .lower_dir(own.at.join("l"))
+        .mount();
+    sys::open(o.m("f"), OFlags::RDWR).fails(Errno::IO);
+    sys::chmod(o.m("f"), 0o600).fails(Errno::IO);
+    assert!(!sys::exists(o.u("f")), "part of a copy was published");
+    o.assert_no_strays();
+    let fd = sys::open(o.m("f"), OFlags::RDONLY).works();
+    assert_eq!(sys::pread(&fd, 4096, 0).works(), pattern(size, 1)[..4096]);
+    sys::pread(&fd, 4096, size as u64 - 4096)
+        .map(drop)
+        .fails(Errno::IO);
+    drop(fd);
+    sys::append_file(o.m("g"), "+").works();
+    assert_text(o.m("g"), "g+");
+    sys::unlink(o.m("f")).works();
+    o.umount();
+    sys::umount(&own.at).works();
+    sys::write_file(&own.image, image).works();
+    own.mount();
+    o.mount().works();
+    sys::stat(o.m("f")).fails(Errno::NOENT);
+}
+
+/// The caller's limit on file sizes: the copy is made or is not, and never
+/// in part.
+fn size_limit_in_copy_up(t: &T) {
+    let size = 1 << 20;
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", pattern(size, 1));
+        })
+        .mount();
+    t.in_child(|| {
+        // SAFETY: ignoring a signal; and a limit for this process only.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let limit = libc::rlimit {
+            rlim_cur: 100_000,
+            rlim_max: 100_000,
+        };
+        // SAFETY: `limit` is valid for the call.
+        unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) };
+        if let Err(e) = sys::open(o.m("f"), OFlags::RDWR) {
+            assert_eq!(e.errno, Errno::FBIG, "{e:?}");
+        }
+    });
+    assert!(sys::read_file(o.m("f")).works() == pattern(size, 1));
+    sys::append_file(o.m("f"), "+").works();
+    assert_eq!(sys::read_file(o.u("f")).works().len(), size + 1);
+}
+
+fn too_long_a_path(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d");
+        })
+        .mount();
+    let long = format!("{}x", "d/../".repeat(1000));
+    sys::stat(o.m(&long)).fails(Errno::NAMETOOLONG);
+    sys::write_file(o.m(&long), "x").fails(Errno::NAMETOOLONG);
+    sys::symlink("x".repeat(5000), o.m("s")).fails(Errno::NAMETOOLONG);
+    assert_names(o.u("/"), &[]);
+}
+
+/// Every allocation of an operation fails once; then the tree is as before
+/// or as after it, and nothing is left over.
+fn allocation_failures(t: &T) {
+    const NTH: &str = "/proc/thread-self/fail-nth";
+    if !Path::new(NTH).exists() {
+        t.skip("this kernel has no fault injection");
+    }
+    for (file, value) in [
+        ("failslab/verbose", "0"),
+        ("failslab/ignore-gfp-wait", "N"),
+        ("fail_page_alloc/verbose", "0"),
+        ("fail_page_alloc/ignore-gfp-wait", "N"),
+        ("fail_page_alloc/min-order", "0"),
+    ] {
+        let path = Path::new("/sys/kernel/debug").join(file);
+        std::fs::write(&path, value).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    }
+    type Op = fn(&Overlay) -> sys::Res<()>;
+    let operations: [(&str, Op); 9] = [
+        ("open", |o| sys::open(o.m("d/f"), OFlags::RDWR).map(drop)),
+        ("chmod", |o| sys::chmod(o.m("d/f"), 0o600)),
+        ("unlink", |o| sys::unlink(o.m("d/f"))),
+        ("rename", |o| sys::rename(o.m("d/f"), o.m("d/moved"))),
+        ("link", |o| sys::link(o.m("d/f"), o.m("d/link"))),
+        ("create", |o| {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
+            sys::open(o.m("d/new"), flags).map(drop)
+        }),
+        ("mkdir", |o| sys::mkdir(o.m("d/gone"), 0o755)),
+        ("rmdir", |o| sys::rmdir(o.m("d/sub"))),
+        ("setxattr", |o| sys::set_xattr(o.m("d/f"), "user.x", "y")),
+    ];
+    let tmpfs = t.new_dir("tmpfs");
+    let none = MountFlags::empty();
+    for (name, operation) in operations {
+        let mut injected = true;
+        let mut nth = 0;
+        while injected && nth < 300 {
+            nth += 1;
+            // Not ext4: it stops working when its own journal cannot allocate.
+            sys::mount("none", &tmpfs, "tmpfs", none, b"size=32m").works();
+            Tree::new(&tmpfs).whiteout("upper/d/gone").dir("work");
+            let o = t
+                .stack()
+                .lower(|l| {
+                    l.file("d/f", pattern(50_000, 1)).dir("d/sub");
+                    l.file("d/gone/x", "x");
+                })
+                .upper_in(&tmpfs)
+                .mount();
+            let fd = sys::open(NTH, OFlags::RDWR).works();
+            sys::write(&fd, nth.to_string()).works();
+            let result = operation(&o);
+            let left = sys::pread(&fd, 20, 0).works();
+            sys::pwrite(&fd, "0", 0).works();
+            injected = left.first() == Some(&b'0');
+            let what = format!("{name}, allocation {nth}: {result:?}");
+            if let Err(e) = &result {
+                assert_eq!(e.errno, Errno::NOMEM, "{what}");
+            }
+            after_failure(&o, name, result.is_ok(), &what);
+            o.finish();
+            sys::umount(&tmpfs).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        }
+        assert!(nth > 3, "{name}: nothing was injected");
+        assert!(nth < 300, "{name}: it never got through");
+    }
+    // For the checks at the end of the test.
+    sys::mount("none", &tmpfs, "tmpfs", none, b"size=1m").works();
+    Tree::new(&tmpfs).dir("upper").dir("work");
+}
+
+fn after_failure(o: &Overlay, name: &str, done: bool, what: &str) {
+    o.assert_no_strays();
+    let whole = |n: &str| {
+        let data = sys::read_file(o.m(n)).works();
+        assert!(data == pattern(50_000, 1), "{what}: {n} is not whole");
+    };
+    let there = |n: &str| sys::exists(o.m(n));
+    match name {
+        "unlink" => assert_eq!(there("d/f"), !done, "{what}"),
+        "rename" => {
+            assert_eq!(there("d/f"), !done, "{what}");
+            assert_eq!(there("d/moved"), done, "{what}");
+        }
+        "link" => assert_eq!(there("d/link"), done, "{what}"),
+        "create" => assert_eq!(there("d/new"), done, "{what}"),
+        "mkdir" => {
+            assert_eq!(there("d/gone"), done, "{what}");
+            assert!(!there("d/gone/x"), "{what}: a hidden file came back");
+        }
+        "rmdir" => assert_eq!(there("d/sub"), !done, "{what}"),
+        _ => {}
+    }
+    if there("d/f") {
+        whole("d/f");
+    }
+    let before = o.snapshot(crate::tree::Take::ALL);
+    o.remount();
+    let after = o.snapshot(crate::tree::Take::ALL);
+    crate::tree::assert_same(what, &before, &after);
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Loading and unloading the module.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use crate::env::T;
+use crate::runner::Test;
+use crate::sys::{self, Errno, Expect, Fail, OFlags, Res};
+use crate::tree::assert_text;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test!(says_what_it_is),
+        test!(not_unloaded_while_mounted),
+        test!(not_unloaded_while_a_file_is_open),
+        test!(not_unloaded_while_being_configured),
+        test!(loaded_twice),
+        test!(loaded_and_unloaded_many_times).long(2),
+        test!(unloaded_after_much_use),
+    ]
+}
+
+/// The module, if there is one to be unloaded.
+fn module(t: &T) -> PathBuf {
+    match &t.config.module {
+        Some(path) => path.clone(),
+        None => t.skip("no module to load and unload: ROVL_MODULE is not set"),
+    }
+}
+
+fn load(t: &T) -> Res<()> {
+    let file = sys::open(module(t), OFlags::RDONLY)?;
+    rustix::system::finit_module(&file, c"", 0).map_err(|e| Fail::new("finit_module", e))
+}
+
+fn unload(t: &T) -> Res<()> {
+    let name = CString::new(t.fstype()).expect("name");
+    let flags = libc::O_NONBLOCK;
+    rustix::system::delete_module(&name, flags).map_err(|e| Fail::new("delete_module", e))
+}
+
+/// The last mount goes from a work item of the kernel, a moment later.
+#[track_caller]
+fn unload_soon(t: &T) {
+    for _ in 0..500 {
+        match unload(t) {
+            Err(e) if e.errno == Errno::AGAIN || e.errno == Errno::BUSY => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            other => return other.works(),
+        }
+    }
+    panic!("still in use after all mounts are gone");
+}
+
+const IN_USE: [Errno; 2] = [Errno::AGAIN, Errno::BUSY];
+
+fn says_what_it_is(t: &T) {
+    let image = std::fs::read(module(t)).expect("module");
+    for tag in ["license=GPL", "alias=fs-rovl", "description="] {
+        let found = image.windows(tag.len()).any(|w| w == tag.as_bytes());
+        assert!(found, "no {tag} in the module");
+    }
+    let types = sys::text("/proc/filesystems").works();
+    let line = format!("nodev\t{}", t.fstype());
+    assert!(types.lines().any(|l| l == line), "{types}");
+}
+
+fn not_unloaded_while_mounted(t: &T) {
+    module(t);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .mount();
+    for _ in 0..3 {
+        unload(t).fails_any(&IN_USE);
+    }
+    sys::append_file(o.m("f"), "+").works();
+    assert_text(o.m("f"), "x+");
+}
+
+fn not_unloaded_while_a_file_is_open(t: &T) {
+    module(t);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x").dir("d");
+        })
+        .mount();
+    let fd = sys::open(o.m("f"), OFlags::RDWR).works();
+    let dir = sys::open(o.m("d"), OFlags::RDONLY | OFlags::DIRECTORY).works();
+    sys::umount_detach(&o.m("/"));
+    unload(t).fails_any(&IN_USE);
+    drop(dir);
+    unload(t).fails_any(&IN_USE);
+    sys::pwrite(&fd, "y", 0).works();
+    assert_eq!(sys::pread(&fd, 1, 0).works(), b"y");
+    drop(fd);
+    unload_soon(t);
+    load(t).works();
+    o.mount().works();
+}
+
+fn not_unloaded_while_being_configured(t: &T) {
+    module(t);
+    let o = t.stack().lower(|_| {}).prepare();
+    let fc = o.context().works();
+    unload(t).fails_any(&IN_USE);
+    drop(fc);
+    let fc = o.context().works();
+    fc.create().works();
+    unload(t).fails_any(&IN_USE);
+    drop(fc);
+    unload_soon(t);
+    load(t).works();
+}
+
+fn loaded_twice(t: &T) {
+    load(t).fails(Errno::EXIST);
+}
+
+fn loaded_and_unloaded_many_times(t: &T) {
+    module(t);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .prepare();
+    for i in 0..t.scaled(30, 5) {
+        unload_soon(t);
+        assert!(o.context().is_err(), "mounted without the module");
+        load(t).works();
+        o.mount().works();
+        sys::write_file(o.m("f"), i.to_string()).works();
+        o.umount();
+    }
+}
+
+/// Caches are full of its inodes and dentries when the mounts go.
+fn unloaded_after_much_use(t: &T) {
+    module(t);
+    let n = t.scaled(500, 100);
+    let o = t
+        .stack()
+        .lowers_not_compared()
+        .lower(|l| {
+            for i in 0..n {
+                l.file(format!("d{}/f{i}", i % 10), "x");
+            }
+        })
+        .mount();
+    for i in 0..n {
+        let p = o.m(format!("d{}/f{i}", i % 10));
+        match i % 4 {
+            0 => sys::append_file(p, "+").works(),
+            1 => sys::unlink(p).works(),
+            _ => drop(sys::stat(p).works()),
+        }
+    }
+    for d in 0..10 {
+        sys::names(o.m(format!("d{d}"))).works();
+    }
+    o.umount();
+    unload_soon(t);
+    load(t).works();
+}
