@@ -253,7 +253,9 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: the entry point of the operation, with `dir` locked.
         let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
         // SAFETY: pinned by the caller.
-        let (old, dir) = unsafe { (Dentry::<F>::from_raw(old), Inode::<F>::from_raw(dir)) };
+        let old = unsafe { Dentry::<F>::from_raw(old) };
+        // SAFETY: pinned by the caller.
+        let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let name = unsafe { Dentry::<F>::from_raw(dentry) };
         to_int(F::link(&mut ctx, old, dir, name).map(|inode| {
