@@ -200,6 +200,10 @@ impl Overlay {
         below(&self.0.lowers[layer], path)
     }
 
+    pub fn lower_count(&self) -> usize {
+        self.0.lowers.len()
+    }
+
     /// A path in the work directory.
     pub fn w(&self, path: impl AsRef<Path>) -> PathBuf {
         below(&self.0.work, path)
