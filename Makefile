@@ -123,7 +123,7 @@ help:
 	@echo '  make                  rovl.ko for the stock kernel, in build/stock; the first'
 	@echo '                        time makes all that it takes (Debian tree, kernel)'
 	@echo '  make KERNEL=debug     rovl.ko for the debug kernel, in build/debug; the first'
-	@echo '                        time builds that kernel (15 min on 2 cores)'
+	@echo '                        time builds that kernel (15 to 20 min on 2 cores)'
 	@echo '  make KDIR=DIR         rovl.ko for the kernel build tree DIR, in this directory,'
 	@echo '                        with the tools on the PATH; needs CONFIG_RUST=y'
 	@echo '  make modules_install  install rovl.ko (INSTALL_MOD_PATH=DIR for another root)'

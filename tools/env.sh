@@ -575,7 +575,7 @@ cmd_kernel_debug() {
 	build=$(debug_dir)
 	lock debug
 	[[ ! -e $build/.rovl-done ]] || return 0
-	task "building the debug kernel (1 GB on disk, about 15 min on 2 cores)" \
+	task "building the debug kernel (1 GB on disk, 15 to 20 min on 2 cores)" \
 		"$cache/log/debug.log" build_debug "$build"
 	say "debug kernel $(cat "$build/include/config/kernel.release") is ready"
 }
