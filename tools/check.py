@@ -36,7 +36,7 @@ LINES_OF_OUTPUT = 60        # shown of a check that failed
 
 # How much slower the debug kernel is, and with that how much less is done on it.
 DEBUG_DIVISOR = 8
-VM_TIMEOUT = {"stock": 1200, "debug": 2400}
+VM_TIMEOUT = {"stock": 1800, "debug": 3000}
 
 
 class Verdict(enum.Enum):

@@ -26,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 
 _POLL = 0.05            # seconds between two looks at the guest's output
 _OUT_SIZE = 2 << 30     # sparse; the guest writes a tar archive to it
+_BOOTS = 3              # how often a kernel that hangs before init is booted
+_BOOT_IDLE = 90         # seconds: a kernel silent for so long before init hangs
 _LAST_LINES = 25        # of the console, shown when a guest hangs or dies
 
 
@@ -130,8 +132,13 @@ def run(machine: Machine) -> Result:
     with cache.run_directory() as directory:
         command = _command(machine, which, images, accel, directory)
         start = time.monotonic()
-        channels = _Channels(directory, machine)
-        outcome = _supervise(command, machine, channels)
+        for boots_left in reversed(range(_BOOTS)):
+            channels = _Channels(directory, machine)
+            outcome = _supervise(command, machine, channels)
+            if outcome is not Outcome.SILENT or channels.has_init or not boots_left:
+                break
+            print("[vm] the kernel did not come as far as init; booting it again",
+                  file=sys.stderr, flush=True)
         seconds = time.monotonic() - start
         console = channels.console()
         if machine.log:
@@ -153,7 +160,8 @@ def _command(machine: Machine, which: image.Kernel, images: Path, accel: str,
     arguments = [
         "qemu-system-x86_64", "-M", "q35", "-accel",
         "tcg,thread=multi" if accel == "tcg" else accel,
-        "-cpu", "max", "-smp", str(machine.cpus), "-m", str(machine.memory),
+        # With five-level page tables KASAN may err early in the boot.
+        "-cpu", "max,la57=off", "-smp", str(machine.cpus), "-m", str(machine.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", str(which.vmlinuz),
         "-initrd", str(_initrd(machine, images, directory)),
@@ -277,6 +285,11 @@ class _Channels:
         """The guest has come to its end in good order."""
         return b"done\n" in self._report
 
+    @property
+    def has_init(self) -> bool:
+        """The kernel has started the first program."""
+        return bool(self.job or self._report) or "Run /init as init" in self.console()
+
     def console(self) -> str:
         """All that was written to the console."""
         try:
@@ -358,7 +371,8 @@ def _wait(process: subprocess.Popen[bytes], machine: Machine,
             return Outcome.FINISHED if channels.done else Outcome.DIED
         elif not machine.interactive and now - start > machine.timeout:
             return Outcome.TIMED_OUT
-        elif not machine.interactive and now - last > machine.idle:
+        elif not machine.interactive and now - last > _BOOT_IDLE and (
+                now - last > machine.idle or not channels.has_init):
             return Outcome.SILENT
         if not ended:
             time.sleep(_POLL)
