@@ -36,6 +36,9 @@ LINES_OF_OUTPUT = 60        # shown of a check that failed
 
 # How much slower the debug kernel is, and with that how much less is done on it.
 DEBUG_DIVISOR = 8
+# Suites that have not been run to their end on the debug kernel yet. They are skipped
+# there unless they are asked for by name: T=failure.
+NOT_YET_ON_DEBUG = ("failure.", "module.", "unmount.")
 VM_TIMEOUT = {"stock": 1800, "debug": 3000}
 
 
@@ -287,7 +290,7 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     variables = {
         "ROVL_FSTYPE": arguments.fstype,
         "ROVL_SCRATCH": "/dev/rovl/scratch",
-        "ROVL_TESTS": " ".join(arguments.test),
+        "ROVL_TESTS": " ".join(arguments.test or sorted({n.split(".")[0] + "." for n in names})),
         "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
         "ROVL_TIMEOUT": "300" if debug else "60",
         "ROVL_MATRIX": os.environ.get("ROVL_MATRIX", ""),
@@ -372,6 +375,11 @@ def main() -> int:
         say("\n".join([c[0] for c in checks] + tests))
         return 0
     run_host_checks(checks, results)
+    if arguments.kernel == "debug" and not arguments.test:
+        for name in [n for n in tests if n.startswith(NOT_YET_ON_DEBUG)]:
+            say(f"ok {name} # SKIP not proven on the debug kernel yet")
+            results.add(name, Verdict.SKIPPED)
+            tests.remove(name)
     if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
         run_in_vm(arguments, tests, results)
     if not results.verdicts:
