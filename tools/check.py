@@ -39,6 +39,10 @@ DEBUG_DIVISOR = 8
 # Suites that have not been run to their end on the debug kernel yet. They are skipped
 # there unless they are asked for by name: T=failure.
 NOT_YET_ON_DEBUG = ("failure.", "module.", "unmount.")
+FAILS_ON_DEBUG = {
+    "failure.allocation_failures": "KNOWN FAILURE, not understood yet: a create that says "
+                                   "ENOMEM leaves the file",
+}
 VM_TIMEOUT = {"stock": 1800, "debug": 3000}
 
 
@@ -377,7 +381,8 @@ def main() -> int:
     run_host_checks(checks, results)
     if arguments.kernel == "debug" and not arguments.test:
         for name in [n for n in tests if n.startswith(NOT_YET_ON_DEBUG)]:
-            say(f"ok {name} # SKIP not proven on the debug kernel yet")
+            why = FAILS_ON_DEBUG.get(name, "not proven on the debug kernel yet")
+            say(f"ok {name} # SKIP {why}")
             results.add(name, Verdict.SKIPPED)
             tests.remove(name)
     if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
