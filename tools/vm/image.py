@@ -23,7 +23,7 @@ RELEASE = "trixie"
 
 PACKAGES = (
     "acl attr bzip2 btrfs-progs cpio dmsetup e2fsprogs erofs-utils file fuse3 gcc kmod "
-    "less libarchive-tools libc6-dev make mount procps psmisc quota rsync squashfs-tools "
+    "jfsutils less libarchive-tools libc6-dev make mount procps psmisc quota rsync squashfs-tools "
     "strace unzip util-linux xfsprogs xz-utils zip"
 ).split()
 
