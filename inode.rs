@@ -4,6 +4,7 @@
 
 use crate::{
     layers::{self, Layers, Rovl},
+    private,
     vfs::{self, inode::Found, inode::Operations, Dentry, Inode, Path, SuperBlock},
 };
 use kernel::{
@@ -211,7 +212,9 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     let inode = new.inode();
     inode.set_backing(below, is_upper);
     inode.copy_attributes(below);
-    crate::xattr::init_flags(inode);
+    if let Ok(real) = real(inode) {
+        private::init_flags(inode, real.path, real.is_upper);
+    }
     inode.set_nlink(if below.is_dir() { 1 } else { below.nlink() });
     let operations = match below.kind() {
         vfs::inode::Kind::Directory => Operations::Directory,

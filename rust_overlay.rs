@@ -9,12 +9,13 @@
 //! * [`namespace`]: create, link, unlink, rename, tmpfile;
 //! * [`readdir`]: one listing out of many;
 //! * [`file`]: open and I/O;
-//! * [`xattr`]: the private namespace, escaping, ACLs, inode flags;
+//! * [`xattr`]: extended attributes, ACLs, inode flags;
 //! * [`attributes`]: permission, `stat`, `chmod` and their kin;
 //! * [`copyup`]: the copy-up engine;
 //! * [`whiteout`]: whiteouts and opaque marks;
 //! * [`lookup`]: one name through all the layers;
 //! * [`inode`]: the overlay inode, its upper and lower objects;
+//! * [`private`]: what is kept with upper objects, in private attributes;
 //! * [`layers`]: the stack of layers and what each can do;
 //! * [`vfs`]: safe wrappers over the kernel's VFS, the only place with `unsafe`.
 
@@ -30,6 +31,7 @@ mod layers;
 mod lookup;
 mod mount;
 mod namespace;
+mod private;
 mod readdir;
 mod vfs;
 mod whiteout;

@@ -4,14 +4,14 @@
 
 use super::Copy;
 use crate::{
-    lookup,
+    lookup, private,
     vfs::{
         self, acl,
         attr::Attributes,
         lock::{Context, Held, WriteAccess},
         Dentry,
     },
-    whiteout, xattr,
+    whiteout,
 };
 use kernel::prelude::*;
 
@@ -47,7 +47,7 @@ impl Copy<'_> {
             Err(e) => return Err(e),
         };
         for name in names.iter() {
-            if xattr::is_private(name.to_bytes()) || acl::is_acl_xattr(name) {
+            if private::is_private(name.to_bytes()) || acl::is_acl_xattr(name) {
                 continue;
             }
             if !vfs::xattr::wanted_in_copy(self.source.dentry, name)? {
@@ -95,7 +95,7 @@ impl Copy<'_> {
         ) {
             return Ok(());
         }
-        xattr::copy_up_flags(access, self.source, to)
+        private::copy_up_flags(access, self.source, to)
     }
 
     /// `overlay.origin`, by which a later mount shows the same inode number.

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What rovl keeps with objects of the upper layer.
+//!
+//! The names of these attributes begin with `trusted.overlay.`, and are not seen
+//! in the merged tree. An attribute that is called so in the merged tree, as an
+//! overlay that has this one for a layer would, is stored with one `overlay.`
+//! more: `trusted.overlay.opaque` there is `trusted.overlay.overlay.opaque`
+//! below. See `Documentation/filesystems/overlayfs.rst`, "Nesting overlayfs
+//! mounts".
+//!
+//! Immutable and append-only files and directories of the upper layer are not
+//! so on disk, since then nothing below such a directory could be copied up,
+//! and such a file could not be linked into place: the upper object has the
+//! attribute `trusted.overlay.protattr` instead, with one letter for each of
+//! the two flags as `chattr` names them, and the overlay inode has the flag.
+
+use crate::{
+    layers::{self, Rovl},
+    vfs::{
+        fileattr::{self, FileAttr, Flag},
+        lock::WriteAccess,
+        xattr, Dentry, Inode, Path,
+    },
+};
+use kernel::prelude::*;
+
+/// What belongs to this overlay begins with this, on disk.
+pub(crate) const PRIVATE: &[u8] = b"trusted.overlay.";
+/// What is called [`PRIVATE`] in the merged tree begins with this, on disk.
+pub(crate) const ESCAPED: &[u8] = b"trusted.overlay.overlay.";
+/// Which of [`PROTECTION`] an upper object has.
+const PROTATTR: &CStr = c"trusted.overlay.protattr";
+
+/// The flags that upper objects have in [`PROTATTR`] only, with their letters,
+/// in the order in which they are written.
+pub(crate) const PROTECTION: [(u8, Flag); 2] = [(b'a', Flag::Append), (b'i', Flag::Immutable)];
+/// The flags that a copy takes over.
+const COPIED: [Flag; 2] = [Flag::Sync, Flag::NoAtime];
+
+/// Whether an attribute of this name, on disk, belongs to this overlay, so that
+/// it is not copied with an object. All others are copied under the name they
+/// have, escaped ones too.
+pub(crate) fn is_private(name: &[u8]) -> bool {
+    name.starts_with(PRIVATE) && !name.starts_with(ESCAPED)
+}
+
+/// The flags of [`PROTECTION`] in `attr`, as they are in `i_flags`.
+pub(crate) fn protection_of(attr: &FileAttr) -> u32 {
+    PROTECTION
+        .iter()
+        .filter(|(_, flag)| attr.has(*flag))
+        .fold(0, |flags, (_, flag)| flags | flag.inode_flag())
+}
+
+/// Makes [`PROTATTR`] of an upper object say what `attr` says.
+pub(crate) fn write_protection(
+    access: &mut WriteAccess<'_>,
+    upper: &Dentry,
+    attr: &FileAttr,
+) -> Result {
+    let mut value = KVec::with_capacity(PROTECTION.len(), GFP_KERNEL)?;
+    for (letter, flag) in PROTECTION {
+        if attr.has(flag) {
+            value.push(letter, GFP_KERNEL)?;
+        }
+    }
+    if !value.is_empty() {
+        return access.set_xattr(upper, PROTATTR, &value, 0);
+    }
+    match access.remove_xattr(upper, PROTATTR) {
+        Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
+        r => r,
+    }
+}
+
+/// What [`PROTATTR`] of an upper object says, as it is in `i_flags`. One that
+/// cannot be read protects nothing.
+fn read_protection(upper: Path<'_>) -> u32 {
+    // What does not fit was not written by an overlay that we know.
+    let mut value = [0; 32];
+    let len = xattr::get(upper, PROTATTR, &mut value).unwrap_or(0);
+    let letters = value.get(..len).unwrap_or_default();
+    PROTECTION
+        .iter()
+        .filter(|(letter, _)| letters.contains(letter))
+        .fold(0, |flags, (_, flag)| flags | flag.inode_flag())
+}
+
+/// Gives a new overlay inode its flags: those of the inode below, and those
+/// that an upper object has in [`PROTATTR`]. `real` is that inode's path. Called
+/// before the inode is published.
+pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
+    let Ok(below) = real.inode() else {
+        return;
+    };
+    let mut flags = below.flags();
+    // Symlinks and special files cannot be protected.
+    if is_upper && (below.is_dir() || below.is_regular()) {
+        let _mounter = layers::of(inode).as_mounter();
+        flags |= read_protection(real);
+    }
+    inode.set_flags_from(below, flags);
+}
+
+/// The part of a copy-up that copies inode flags: `from` is the lower object,
+/// `to` its copy in the upper layer, which may have no name yet. Called with
+/// the mounter's credentials in force, after all other xattrs are copied.
+pub(crate) fn copy_up_flags(access: &mut WriteAccess<'_>, from: Path<'_>, to: &Dentry) -> Result {
+    let Some(old) = fileattr::get(from)? else {
+        return Ok(());
+    };
+    if protection_of(&old) != 0 {
+        match write_protection(access, to, &old) {
+            // It stays protected until it is evicted, and then is not.
+            Err(e) if e == EOPNOTSUPP => {}
+            r => r?,
+        }
+    }
+    if !COPIED.iter().any(|flag| old.has(*flag)) {
+        return Ok(());
+    }
+    let Some(mut new) = fileattr::get(Path::new(access.mnt(), to))? else {
+        return Ok(());
+    };
+    for flag in COPIED {
+        new.set(flag, old.has(flag));
+    }
+    access.set_fileattr(to, &new)
+}
