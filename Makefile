@@ -88,7 +88,9 @@ run: module
 	@$(IN) tools/run.sh
 
 check: module
-	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(T),--test $(T))
+	$(if $(PAUSE),@$(ENV) build $(KERNEL) pause)
+	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) \
+		$(if $(T),--test $(T))
 
 # --- the rest ---------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """All checks of the project: what `make check` runs, inside the build tree.
 
-    tools/check.py [--kernel stock|debug] [--test NAME]... [--list]
+    tools/check.py [--kernel stock|debug] [--pause] [--test NAME]... [--list]
 
 Checks of the source run on this machine, the selftests in a virtual machine.
 NAME selects checks whose names begin with it or match it (*, ?); a virtual machine
@@ -278,7 +278,8 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     """Boots a machine for the given tests; each of them gets a verdict."""
     from vm import Disk, Machine, run
 
-    module = TOP / "build" / arguments.kernel / "rovl.ko"
+    directory = arguments.kernel + ("-pause" if arguments.pause else "")
+    module = TOP / "build" / directory / "rovl.ko"
     under_test = arguments.fstype == "rovl"
     want_layout = under_test and selected(LAYOUT_NAME, arguments.test)
     if under_test and not module.exists():
@@ -342,6 +343,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", choices=("stock", "debug"), default="stock")
+    parser.add_argument("--pause", action="store_true",
+                        help="test the module that has pause points (the one for the debug "
+                             "kernel always has them)")
     parser.add_argument("--test", action="append", default=[], metavar="NAME",
                         help="only checks of this name; several may be given, or one "
                              "argument with spaces or commas")

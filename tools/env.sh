@@ -31,9 +31,11 @@ usage() {
 	  kernel stock     fetch the stock kernel, prepare it for building modules
 	  kernel debug     build the debug kernel (selftests/debug.config)
 	  update-kernel    look for a newer stock kernel of the $SERIES series
-	  build KERNEL [clippy|doc|compile_fail FILE]
-	                   build rovl.ko of this checkout in build/KERNEL; or check
-	                   its source, document it, compile it with FILE added
+	  build KERNEL [pause|clippy|doc|compile_fail FILE]
+	                   build rovl.ko of this checkout in build/KERNEL; or with
+	                   points where tests can pause it in build/KERNEL-pause;
+	                   or check its source, document it, compile it with FILE
+	                   added
 	  run [--] CMD...  run CMD inside the build tree
 	  shell            a shell inside the build tree
 	  path WHAT        print where something is: tree, source,
@@ -314,7 +316,7 @@ enter() {
 		case $name in
 		ROVL_CACHE | ROVL_IN_TREE | CARGO_HTTP_CAINFO | CARGO_TARGET_DIR) ;;
 		CARGO_HOME | CARGO) ;;
-		TERM | COLORTERM | NO_COLOR | COLUMNS | LINES | CI | V | T | ACCEL | \
+		TERM | COLORTERM | NO_COLOR | COLUMNS | LINES | CI | V | T | PAUSE | ACCEL | \
 		FRESH | KERNEL | CLIPPY | KRUSTFLAGS | SOURCE_DATE_EPOCH | TZ | \
 		ROVL_* | CARGO_* | QEMU_* | \
 		http_proxy | https_proxy | ftp_proxy | all_proxy | no_proxy | \
@@ -613,7 +615,7 @@ compile_case() {
 	in_tree make "$@" M="$out" rust_overlay.o
 }
 
-# build KERNEL [clippy|doc|compile_fail CASE]: the objects of each kernel and purpose have a
+# build KERNEL [pause|clippy|doc|compile_fail CASE]: the objects of each kernel and purpose have a
 # directory of their own and do not mix with each other.
 cmd_build() {
 	local kernel=${1:-stock} what=${2:-} out args build key
@@ -627,6 +629,7 @@ cmd_build() {
 	[[ $kernel = debug ]] && args+=(LLVM=1 ROVL_DEBUG=1)
 	case $what in
 	'') ;;
+	pause) args+=(ROVL_DEBUG=1) ;;
 	clippy) args+=(CLIPPY=1 KRUSTFLAGS=-Dwarnings) ;;
 	doc) args+=(ROVL_DOC=1) ;;
 	compile_fail)
