@@ -161,7 +161,10 @@ def _command(machine: Machine, which: image.Kernel, images: Path, accel: str,
         "qemu-system-x86_64", "-M", "q35", "-accel",
         "tcg,thread=multi" if accel == "tcg" else accel,
         # With five-level page tables KASAN may err early in the boot.
-        "-cpu", "max,la57=off", "-smp", str(machine.cpus), "-m", str(machine.memory),
+        "-cpu", "max,la57=off",
+        # A socket each: the debug kernel has no ACPI, and the MP table lists sockets.
+        "-smp", f"{machine.cpus},sockets={machine.cpus},cores=1,threads=1",
+        "-m", str(machine.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", str(which.vmlinuz),
         "-initrd", str(_initrd(machine, images, directory)),
