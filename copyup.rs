@@ -9,8 +9,9 @@
 //! 3. copy the data, with no lock held: [`data`];
 //! 4. copy the metadata: [`metadata`];
 //! 5. publish: [`publish`], the only step with a directory locked;
-//! 6. announce: [`crate::inode::set_upper`], then the record ends and wakes
-//!    those who wait.
+//! 6. announce: [`crate::inode::set_upper`], in the same hold of the lock, so
+//!    that who finds the copy in the directory finds it announced; then the
+//!    record ends and wakes those who wait.
 //!
 //! Until step 6 everybody uses the lower object; after it, the upper one. A
 //! copy that fails at any step leaves nothing behind, and the lower object goes
@@ -20,6 +21,7 @@ mod data;
 mod in_flight;
 mod metadata;
 mod nameless;
+pub(crate) mod pause;
 mod publish;
 
 pub(crate) use in_flight::InFlight;
@@ -37,6 +39,7 @@ use crate::{
 };
 use in_flight::{Leadership, Role};
 use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
+use pause::Point;
 
 /// How much of a regular file's data is wanted.
 #[derive(Clone, Copy)]
@@ -116,11 +119,18 @@ fn copy_up_one<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Ext
         if inode.data().upper().is_some() {
             return Ok(());
         }
-        match table.enter(inode)? {
+        match table.enter(dentry)? {
             // Whoever waited looks at what came of it: if it failed, he tries
             // himself, with his own credentials and limits.
-            Role::Waiter(record) => record.wait()?,
-            Role::Leader(lead) => return lead_copy(ctx, dentry, extent, lead),
+            Role::Waiter(record) => {
+                record.wait()?;
+                pause::point(Point::Waiter);
+            }
+            Role::Leader(lead) => {
+                pause::point(Point::Entered);
+                let result = lead_copy(ctx, dentry, extent, &lead);
+                return lead.end(result);
+            }
         }
     }
 }
@@ -140,13 +150,12 @@ struct Copy<'a> {
     writer: ARef<Credential>,
 }
 
-/// Steps 2 to 6. The record ends when `lead` is dropped, after the outcome
-/// stands.
+/// Steps 2 to 6. The record ends after the outcome stands.
 fn lead_copy<H: Held>(
     ctx: &mut Context<H>,
     dentry: &Dentry<Rovl>,
     extent: Extent,
-    lead: Leadership<'_>,
+    lead: &Leadership<'_>,
 ) -> Result {
     let inode = dentry.node()?;
     if inode.data().upper().is_some() {
@@ -170,8 +179,8 @@ fn lead_copy<H: Held>(
         writer: writer.finish(),
     };
     match inode.kind() {
-        Kind::Regular => copy.regular(ctx, &lead),
-        Kind::Directory | Kind::Symlink | Kind::Special => copy.other(ctx),
+        Kind::Regular => copy.regular(ctx, lead),
+        Kind::Directory | Kind::Symlink | Kind::Special => copy.other(ctx, lead),
     }
 }
 
@@ -179,16 +188,10 @@ impl Copy<'_> {
     /// A regular file: data first, then it gets its name.
     fn regular<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
         let nameless = self.create_nameless(ctx)?;
-        let made = self
-            .fill(ctx, &nameless, lead)
-            .and_then(|()| self.publish_file(ctx, &nameless));
-        match made {
-            Ok(upper) => self.announce(upper),
-            Err(e) => {
-                nameless.discard(ctx, self);
-                Err(e)
-            }
-        }
+        pause::point(Point::Nameless);
+        self.fill(ctx, &nameless, lead)
+            .and_then(|()| self.publish_file(ctx, &nameless, lead))
+            .inspect_err(|_| nameless.discard(ctx, self))
     }
 
     /// Steps 3 and 4 for a regular file; afterwards it is whole and durable.
@@ -209,23 +212,17 @@ impl Copy<'_> {
 
     /// A directory, symlink or special file: made under a temporary name and
     /// moved into place when it is whole.
-    fn other<H: Held>(&self, ctx: &mut Context<H>) -> Result {
+    fn other<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
         let temp = self.create_temp(ctx)?;
-        let made = self
-            .copy_metadata(ctx, temp.dentry())
-            .and_then(|()| self.publish_temp(ctx, &temp));
-        match made {
-            Ok(upper) => self.announce(upper),
-            Err(e) => {
-                temp.discard(ctx, self);
-                Err(e)
-            }
-        }
+        pause::point(Point::Nameless);
+        self.copy_metadata(ctx, temp.dentry())
+            .and_then(|()| self.publish_temp(ctx, &temp, lead))
+            .inspect_err(|_| temp.discard(ctx, self))
     }
 
-    /// Step 6.
-    fn announce(&self, upper: ARef<Dentry>) -> Result {
-        inode::set_upper(self.inode, upper)?;
+    /// Step 6. Called with the directory locked in which the copy is.
+    fn announce(&self, upper: &Dentry) -> Result {
+        inode::set_upper(self.inode, upper.into())?;
         Ok(())
     }
 }

@@ -145,7 +145,7 @@ pub(crate) fn real(inode: &Inode<Rovl>) -> Result<Real<'_>> {
 
 /// Step 6 of a copy-up, and the one moment at which an object changes layers:
 /// from here on everybody uses the upper object. Returns false if somebody has
-/// done so before.
+/// done so before. Called with the upper directory locked that the object is in.
 pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool> {
     let data = inode.data();
     let below: ARef<Inode> = upper.positive()?.into();
@@ -154,9 +154,9 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
     }
     inode.set_backing(&below, true);
     inode.copy_attributes(&below);
-    if !below.is_dir() && inode.nlink() > 1 {
+    if !below.is_dir() && inode.nlink() > below.nlink() {
         // One of several names of a lower file is a file of its own now.
-        inode.set_nlink(1);
+        inode.set_nlink(below.nlink());
     }
     if data.key.load(Relaxed) != 0 {
         data.key.store(below.as_ptr().addr(), Relaxed);

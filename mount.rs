@@ -589,6 +589,11 @@ impl SuperOperations for Rovl {
         Ok(())
     }
 
+    fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
+        sb.data().in_flight.show(seq);
+        Ok(())
+    }
+
     fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result {
         // Everything dirty is in the upper filesystem, which has a `wait` of
         // its own.

@@ -106,7 +106,6 @@ impl DirOperations for Rovl {
             place.remove(&mut access, inode)?;
         }
         drop(access);
-        lost_a_name(inode);
         place.changed();
         Ok(())
     }
@@ -206,7 +205,9 @@ fn has_origin(inode: &Inode<Rovl>) -> bool {
     inode.data().origin.is_some() || !inode.data().lower.is_empty()
 }
 
-/// One name of `inode` is gone.
+/// One name of `inode` is gone. Called with the upper directory locked where the
+/// object is not in the upper layer, so that a copy which finds the name gone
+/// finds the count right.
 fn lost_a_name(inode: &Inode<Rovl>) {
     if inode.is_dir() {
         return inode.clear_nlink();
@@ -330,11 +331,17 @@ impl<'a> Place<'a> {
             match name.inode() {
                 // Not copied up, or not yet: whoever is at it finds the
                 // whiteout when he comes to publish.
-                None => return whiteout::make(&mut name),
+                None => {
+                    whiteout::make(&mut name)?;
+                    lost_a_name(inode);
+                    return Ok(());
+                }
                 Some(found) => check_same(inode, found)?,
             }
         }
-        self.replace_by_whiteout(access, inode.is_dir())
+        self.replace_by_whiteout(access, inode.is_dir())?;
+        lost_a_name(inode);
+        Ok(())
     }
 
     fn replace_by_whiteout(&self, access: &mut WriteAccess<'_>, is_dir: bool) -> Result {
@@ -349,7 +356,9 @@ impl<'a> Place<'a> {
         }
         let mut name = access.lock_name(self.upper_dir, &self.name)?;
         check_same(inode, name.inode().ok_or(ESTALE)?)?;
-        name.remove()
+        name.remove()?;
+        lost_a_name(inode);
+        Ok(())
     }
 }
 
@@ -406,9 +415,6 @@ impl<'a> Rename<'a> {
         self.mark(&mut access)?;
         self.move_upper(&mut access)?;
         drop(access);
-        if let Some(target) = self.target.filter(|_| !self.exchange) {
-            lost_a_name(target);
-        }
         for inode in [Some(self.old_inode), self.target].into_iter().flatten() {
             if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
                 inode.copy_attributes(upper);
@@ -475,6 +481,9 @@ impl<'a> Rename<'a> {
             rename.set_flags(RENAME_WHITEOUT);
         }
         rename.rename()?;
+        if let Some(target) = self.target.filter(|_| !self.exchange) {
+            lost_a_name(target);
+        }
         drop(rename);
         if swap && !self.old_hides {
             access.lock_name(old.upper_dir, &old.name)?.remove()?;

@@ -53,6 +53,8 @@ static FS_TYPE: FileSystemType<Rovl> = FileSystemType::new();
 
 struct RovlModule {
     _registration: Registration<Rovl>,
+    #[cfg(CONFIG_ROVL_DEBUG)]
+    _pause: copyup::pause::Files,
 }
 
 impl kernel::Module for RovlModule {
@@ -60,6 +62,8 @@ impl kernel::Module for RovlModule {
         vfs::layout::check()?;
         Ok(Self {
             _registration: Registration::new(&FS_TYPE)?,
+            #[cfg(CONFIG_ROVL_DEBUG)]
+            _pause: copyup::pause::Files::new()?,
         })
     }
 }

@@ -2,7 +2,11 @@
 
 //! Step 3 of a copy-up: the data, with no lock held.
 
-use super::{in_flight::Leadership, Copy, Extent};
+use super::{
+    in_flight::Leadership,
+    pause::{self, Point},
+    Copy, Extent,
+};
 use crate::vfs::{
     self,
     attr::Attributes,
@@ -32,10 +36,11 @@ impl Copy<'_> {
         if size <= 0 {
             return Ok(false);
         }
+        lead.set_total(size.unsigned_abs());
         let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
         let from = self.source.open(flags, &self.layers.cred)?;
         if size == self.stat.size() && ctx.clone_data(&from, to, size) == Ok(size) {
-            lead.add_done(size.unsigned_abs());
+            lead.add_done(0, size.unsigned_abs());
             return Ok(true);
         }
         let _writer = vfs::cred::override_creds(&self.writer);
@@ -70,7 +75,8 @@ impl Copy<'_> {
                 // layer under us. What is left reads as zeroes.
                 break;
             }
-            lead.add_done(done as u64);
+            lead.add_done(pos, done as u64);
+            pause::point(Point::Chunk);
             pos = pos.checked_add(done as i64).ok_or(EFBIG)?;
         }
         Ok(())

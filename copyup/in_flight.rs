@@ -11,20 +11,26 @@
 //! The key is the overlay inode. For all but lower files with several names
 //! that is the lower object; those become one file for each name, so each name
 //! is an object of its own.
+//!
+//! The table can be seen from outside, in `/proc/self/mountstats`: who copies
+//! what, how far he is, and how many wait for him.
 
 use crate::{
     layers::Rovl,
-    vfs::{completion::Completion, Inode},
+    vfs::{self, completion::Completion, seq, Dentry, Inode},
 };
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
+    seq_file::SeqFile,
+    seq_print,
     sync::{
         aref::ARef,
         atomic::{Atomic, Relaxed},
         Arc, Mutex,
     },
+    task::Task,
 };
 
 /// The table of a mount.
@@ -32,6 +38,17 @@ use kernel::{
 pub(crate) struct InFlight {
     #[pin]
     table: Mutex<RBTree<usize, Arc<Record>>>,
+    counters: Counters,
+}
+
+/// What has been copied up since the mount. An object that is copied twice,
+/// since the first copy failed, counts twice.
+struct Counters {
+    started: Atomic<u64>,
+    done: Atomic<u64>,
+    failed: Atomic<u64>,
+    /// Of data.
+    bytes: Atomic<u64>,
 }
 
 /// One copy, for those who wait for it or ask how far it is.
@@ -39,8 +56,14 @@ pub(crate) struct InFlight {
 pub(crate) struct Record {
     #[pin]
     ended: Completion,
-    /// Bytes of data copied so far.
+    /// The object.
+    dentry: ARef<Dentry<Rovl>>,
+    /// Who copies.
+    leader: ARef<Task>,
+    /// Bytes of data copied so far, and to copy in all.
     done: Atomic<u64>,
+    total: Atomic<u64>,
+    waiters: Atomic<u32>,
 }
 
 /// What [`InFlight::enter`] made of the caller.
@@ -55,6 +78,7 @@ pub(crate) struct Leadership<'a> {
     in_flight: &'a InFlight,
     key: usize,
     record: Arc<Record>,
+    result: Result,
     /// Keeps the key from being another inode's.
     _inode: ARef<Inode<Rovl>>,
 }
@@ -64,13 +88,21 @@ impl InFlight {
         KBox::pin_init(
             pin_init!(Self {
                 table <- new_mutex!(RBTree::new(), "rovl::in_flight"),
+                counters: Counters {
+                    started: Atomic::new(0),
+                    done: Atomic::new(0),
+                    failed: Atomic::new(0),
+                    bytes: Atomic::new(0),
+                },
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Step 1 of a copy-up: finds the record of `inode`, or makes one.
-    pub(crate) fn enter(&self, inode: &Inode<Rovl>) -> Result<Role<'_>> {
+    /// Step 1 of a copy-up: finds the record of the object at `dentry`, or makes
+    /// one.
+    pub(crate) fn enter(&self, dentry: &Dentry<Rovl>) -> Result<Role<'_>> {
+        let inode = dentry.node()?;
         let key = inode.as_ptr().addr();
         if let Some(record) = self.table.lock().get(&key) {
             return Ok(Role::Waiter(record.clone()));
@@ -78,7 +110,11 @@ impl InFlight {
         let record = Arc::pin_init(
             pin_init!(Record {
                 ended <- Completion::new(),
+                dentry: dentry.into(),
+                leader: vfs::task::current(),
                 done: Atomic::new(0),
+                total: Atomic::new(0),
+                waiters: Atomic::new(0),
             }),
             GFP_KERNEL,
         )?;
@@ -89,28 +125,74 @@ impl InFlight {
         }
         table.insert(node);
         drop(table);
+        self.counters.started.fetch_add(1, Relaxed);
+        record.trace(vfs::trace::copy_up_begin);
         Ok(Role::Leader(Leadership {
             in_flight: self,
             key,
             record,
+            result: Err(EINTR),
             _inode: inode.into(),
         }))
+    }
+
+    /// What `/proc/self/mountstats` tells of the mount.
+    pub(crate) fn show(&self, seq: &SeqFile) {
+        let counters = &self.counters;
+        seq_print!(
+            seq,
+            "\n\tcopies: started {} done {} failed {} bytes {}",
+            counters.started.load(Relaxed),
+            counters.done.load(Relaxed),
+            counters.failed.load(Relaxed),
+            counters.bytes.load(Relaxed)
+        );
+        for record in self.table.lock().values() {
+            record.show(seq);
+        }
     }
 }
 
 impl Leadership<'_> {
-    /// More data has been copied.
-    pub(crate) fn add_done(&self, bytes: u64) {
-        self.record.done.fetch_add(bytes, Relaxed);
+    /// So many bytes of data are to be copied.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        self.record.total.store(bytes, Relaxed);
+    }
+
+    /// `len` bytes at `pos` have been copied.
+    pub(crate) fn add_done(&self, pos: i64, len: u64) {
+        self.record.done.fetch_add(len, Relaxed);
+        self.in_flight.counters.bytes.fetch_add(len, Relaxed);
+        self.record
+            .trace(|source| vfs::trace::copy_up_chunk(source, pos, len));
+    }
+
+    /// The copy is whole and gets its name next.
+    pub(crate) fn publishes(&self) {
+        self.record.trace(vfs::trace::copy_up_publish);
+    }
+
+    /// What came of it.
+    pub(crate) fn end(mut self, result: Result) -> Result {
+        self.result = result;
+        result
     }
 }
 
 impl Drop for Leadership<'_> {
     fn drop(&mut self) {
-        let record = self.in_flight.table.lock().remove(&self.key);
-        if let Some(record) = record {
-            record.ended.complete_all();
-        }
+        let counters = &self.in_flight.counters;
+        match self.result {
+            Ok(()) => counters.done.fetch_add(1, Relaxed),
+            Err(_) => counters.failed.fetch_add(1, Relaxed),
+        };
+        let record = &self.record;
+        let done = record.done.load(Relaxed);
+        record.trace(|source| vfs::trace::copy_up_end(source, self.result, done));
+        // The table's reference goes after the table is unlocked.
+        let entry = self.in_flight.table.lock().remove(&self.key);
+        record.ended.complete_all();
+        drop(entry);
     }
 }
 
@@ -121,6 +203,33 @@ impl Record {
     ///
     /// `EINTR` for a fatal signal; the copy goes on without us.
     pub(crate) fn wait(&self) -> Result {
-        self.ended.wait_killable().map_err(|_| EINTR)
+        self.trace(vfs::trace::copy_up_wait);
+        self.waiters.fetch_add(1, Relaxed);
+        let waited = self.ended.wait_killable();
+        self.waiters.fetch_sub(1, Relaxed);
+        waited.map_err(|_| EINTR)
+    }
+
+    /// Calls a tracepoint with what is copied.
+    fn trace(&self, point: impl FnOnce(&Inode)) {
+        let object = self.dentry.node().ok().map(|inode| inode.data());
+        let source = object.and_then(|data| data.lower.first());
+        if let Some(inode) = source.and_then(|source| source.dentry.inode()) {
+            point(inode);
+        }
+    }
+
+    fn show(&self, seq: &SeqFile) {
+        seq_print!(seq, "\n\tcopy: ");
+        seq::show_path(seq, &self.dentry);
+        seq_print!(
+            seq,
+            " bytes {} of {} by {} (",
+            self.done.load(Relaxed),
+            self.total.load(Relaxed),
+            vfs::task::process_id(&self.leader)
+        );
+        seq::show_escaped(seq, vfs::task::Comm::of(&self.leader).to_bytes());
+        seq_print!(seq, ") waiters {}", self.waiters.load(Relaxed));
     }
 }

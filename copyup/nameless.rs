@@ -40,7 +40,7 @@ impl Nameless {
     }
 
     /// The copy came to nothing.
-    pub(super) fn discard<H: Held>(self, ctx: &mut Context<H>, copy: &Copy<'_>) {
+    pub(super) fn discard<H: Held>(&self, ctx: &mut Context<H>, copy: &Copy<'_>) {
         let Some(temp) = &self.temp else { return };
         if let Ok(mut access) = ctx.want_write(&copy.upper.layer.mnt) {
             copy.upper.remove_temp(&mut access, temp);
@@ -54,7 +54,7 @@ impl Temp {
     }
 
     /// The copy came to nothing.
-    pub(super) fn discard<H: Held>(self, ctx: &mut Context<H>, copy: &Copy<'_>) {
+    pub(super) fn discard<H: Held>(&self, ctx: &mut Context<H>, copy: &Copy<'_>) {
         if let Ok(mut access) = ctx.want_write(&copy.upper.layer.mnt) {
             copy.upper.remove_temp(&mut access, &self.name);
         }

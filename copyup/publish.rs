@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Step 5 of a copy-up: the copy gets its name. The only step during which a
-//! directory is locked, and no data moves in it.
+//! Steps 5 and 6 of a copy-up: the copy gets its name and is announced. The only
+//! steps during which a directory is locked, and no data moves in them.
 //!
 //! While the data was copied with no lock held, the object may have lost its
 //! name: by `unlink`, which leaves a whiteout, or by `rename` of another object
 //! over it. So the name is looked up afresh under the directory's lock, and the
-//! copy is put there only if nobody else has been.
+//! copy is put there only if nobody else has been. Before the lock goes the copy
+//! is announced: whoever takes it next, to remove the name or to move it, finds
+//! both the copy and an object that knows of it, or neither.
 
 use super::{
+    in_flight::Leadership,
     nameless::{Nameless, Temp},
+    pause::{self, Point},
     Copy,
 };
 use crate::{
@@ -61,7 +65,10 @@ impl Copy<'_> {
         &self,
         ctx: &mut Context<H>,
         copy: &Nameless,
-    ) -> Result<ARef<Dentry>> {
+        lead: &Leadership<'_>,
+    ) -> Result {
+        pause::point(Point::Publish);
+        lead.publishes();
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
         let Some(place) = self.place()? else {
             return self.keep_nameless(&mut access, copy);
@@ -71,71 +78,71 @@ impl Copy<'_> {
             None => self.link_at(&mut access, &place, copy)?,
             Some(temp) => self.move_to(&mut access, &place, temp)?,
         };
-        match linked {
-            Some(upper) => Ok(upper),
-            None => self.keep_nameless(&mut access, copy),
+        if !linked {
+            self.keep_nameless(&mut access, copy)?;
         }
+        Ok(())
     }
 
-    /// Links a file made by `->tmpfile`; `None` if its name is taken.
+    /// Links a file made by `->tmpfile` and announces it; false if its name is
+    /// taken.
     fn link_at(
         &self,
         access: &mut WriteAccess<'_>,
         place: &Place,
         copy: &Nameless,
-    ) -> Result<Option<ARef<Dentry>>> {
+    ) -> Result<bool> {
         let mut name = match access.lock_name(&place.dir, &place.name) {
             // The directory itself has been removed.
-            Err(e) if e == ENOENT => return Ok(None),
+            Err(e) if e == ENOENT => return Ok(false),
             other => other?,
         };
         if name.inode().is_some() || !self.lives_at(place) {
-            return Ok(None);
+            return Ok(false);
         }
         let times = name.dir_times();
         match name.link(copy.dentry()) {
-            Err(e) if e == ENOENT => return Ok(None),
+            Err(e) if e == ENOENT => return Ok(false),
             other => other?,
         }
+        pause::point(Point::Linked);
+        self.announce(name.dentry())?;
         // To copy up is not to change the directory. The copy has its name now,
         // and that it cannot be hidden is no reason to fail.
         let _ = name.set_dir_times(times);
-        Ok(Some(name.keep()))
+        Ok(true)
     }
 
-    /// Moves an object from its temporary name into place; `None` if the place
-    /// is taken.
-    fn move_to(
-        &self,
-        access: &mut WriteAccess<'_>,
-        place: &Place,
-        temp: &Name,
-    ) -> Result<Option<ARef<Dentry>>> {
+    /// Moves an object from its temporary name into place and announces it;
+    /// false if the place is taken.
+    fn move_to(&self, access: &mut WriteAccess<'_>, place: &Place, temp: &Name) -> Result<bool> {
         let (from, to) = ((&*self.upper.work, &**temp), (&*place.dir, &*place.name));
         let mut rename = match access.lock_rename(from, to, 0) {
-            Err(e) if e == ENOENT => return Ok(None),
+            Err(e) if e == ENOENT => return Ok(false),
             other => other?,
         };
         if !rename.new_name().is_negative() || !self.lives_at(place) {
-            return Ok(None);
+            return Ok(false);
         }
         let times = rename.new_dir_times()?;
         match rename.rename() {
-            Err(e) if e == ENOENT => return Ok(None),
+            Err(e) if e == ENOENT => return Ok(false),
             other => other?,
         }
+        pause::point(Point::Linked);
+        self.announce(rename.old())?;
         // As in `link_at`.
         let _ = rename.set_new_dir_times(times);
-        Ok(Some(rename.old().into()))
+        Ok(true)
     }
 
     /// The copy of a file that has lost its name: it lives as long as it is
     /// open.
-    fn keep_nameless(&self, access: &mut WriteAccess<'_>, copy: &Nameless) -> Result<ARef<Dentry>> {
+    fn keep_nameless(&self, access: &mut WriteAccess<'_>, copy: &Nameless) -> Result {
         if let Some(temp) = &copy.temp {
             self.upper.remove_temp(access, temp);
         }
-        Ok(copy.dentry().into())
+        self.announce(copy.dentry())
     }
 
     /// Moves a directory, symlink or special file into place.
@@ -147,10 +154,16 @@ impl Copy<'_> {
         &self,
         ctx: &mut Context<H>,
         temp: &Temp,
-    ) -> Result<ARef<Dentry>> {
+        lead: &Leadership<'_>,
+    ) -> Result {
+        pause::point(Point::Publish);
+        lead.publishes();
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
         let place = self.place()?.ok_or(ENOENT)?;
         whiteout::set_impure(&mut access, place.parent.node()?)?;
-        self.move_to(&mut access, &place, &temp.name)?.ok_or(ENOENT)
+        match self.move_to(&mut access, &place, &temp.name)? {
+            true => Ok(()),
+            false => Err(ENOENT),
+        }
     }
 }

@@ -11,6 +11,9 @@
 
 #include "helpers.h"
 
+#define CREATE_TRACE_POINTS
+#include "rovl_trace.h"
+
 struct inode *rovl_d_inode(const struct dentry *dentry) { return d_inode(dentry); }
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry) { return d_inode_rcu(dentry); }
 bool rovl_d_is_negative(const struct dentry *dentry) { return d_is_negative(dentry); }
@@ -212,4 +215,35 @@ void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flag
 	file->f_flags = (flags & mask) | (file->f_flags & ~mask);
 	file->f_iocb_flags = iocb_flags(file);
 	spin_unlock(&file->f_lock);
+}
+
+/* The buffer has TASK_COMM_LEN bytes. */
+void rovl_get_task_comm(char *comm, struct task_struct *task)
+{
+	strscpy_pad(comm, task->comm, TASK_COMM_LEN);
+}
+
+void rovl_trace_copy_up_begin(const struct inode *source)
+{
+	trace_rovl_copy_up_begin(source);
+}
+
+void rovl_trace_copy_up_wait(const struct inode *source)
+{
+	trace_rovl_copy_up_wait(source);
+}
+
+void rovl_trace_copy_up_chunk(const struct inode *source, loff_t pos, u64 len)
+{
+	trace_rovl_copy_up_chunk(source, pos, len);
+}
+
+void rovl_trace_copy_up_publish(const struct inode *source)
+{
+	trace_rovl_copy_up_publish(source);
+}
+
+void rovl_trace_copy_up_end(const struct inode *source, int result, u64 done)
+{
+	trace_rovl_copy_up_end(source, result, done);
 }

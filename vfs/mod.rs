@@ -42,6 +42,8 @@ pub(crate) mod namei;
 pub(crate) mod readdir;
 pub(crate) mod seq;
 pub(crate) mod super_block;
+pub(crate) mod task;
+pub(crate) mod trace;
 pub(crate) mod xattr;
 
 pub(crate) use dentry::Dentry;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Options in a [`SeqFile`], as `/proc/self/mountinfo` needs them.
+//! What `/proc/self/mountinfo` and `/proc/self/mountstats` tell of a mount, in a
+//! [`SeqFile`].
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
-use super::bindings as b;
+use super::{bindings as b, Dentry};
 use kernel::{prelude::*, seq_file::SeqFile};
 
 fn as_ptr(seq: &SeqFile) -> *mut b::seq_file {
@@ -39,4 +40,12 @@ pub(crate) fn show_option(seq: &SeqFile, name: &CStr, value: &CStr) {
     show_escaped(seq, name.to_bytes());
     show_raw(seq, c"=");
     show_escaped(seq, value.to_bytes());
+}
+
+/// `seq_dentry`: the path of a dentry in its own filesystem, escaped as the
+/// paths in `/proc/self/mountinfo` are.
+pub(crate) fn show_path<F>(seq: &SeqFile, dentry: &Dentry<F>) {
+    // SAFETY: the file is ours while it is borrowed; the dentry is valid, and
+    // the function takes the locks that it needs to follow it to the root.
+    unsafe { b::seq_dentry(as_ptr(seq), dentry.as_ptr(), c" \t\n\\".as_char_ptr()) };
 }

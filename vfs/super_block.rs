@@ -68,6 +68,10 @@ pub(crate) trait SuperOperations: FileSystem {
     /// called while the superblock is being unmounted elsewhere.
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
 
+    /// What `/proc/self/mountstats` tells after the type, lines each of which
+    /// begins with a newline and a tab. As for [`Self::show_options`].
+    fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result;
+
     /// `sync(2)` and `syncfs(2)`. `s_umount` is held shared. First called with
     /// `wait` false to start, then with true.
     fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result;
@@ -324,6 +328,7 @@ impl<F: Operations> SuperTable<F> {
         drop_inode: Some(b::inode_just_drop),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
+        show_stats: Some(Self::show_stats),
         sync_fs: Some(Self::sync_fs),
         ..pin_init::zeroed()
     };
@@ -348,6 +353,17 @@ impl<F: Operations> SuperTable<F> {
         // SAFETY: the root is pinned by the mount that is being shown.
         let root = unsafe { Dentry::<F>::from_raw(root) };
         to_int(F::show_options(root.sb(), seq))
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call, on a mounted superblock of `F`.
+    unsafe extern "C" fn show_stats(m: *mut b::seq_file, root: *mut b::dentry) -> c_int {
+        // SAFETY: the VFS passes a seq_file it holds locked.
+        let seq = unsafe { SeqFile::from_raw(m) };
+        // SAFETY: the root is pinned by the mount that is being shown.
+        let root = unsafe { Dentry::<F>::from_raw(root) };
+        to_int(F::show_stats(root.sb(), seq))
     }
 
     /// # Safety
