@@ -352,8 +352,9 @@ cmd_run() {
 	# a background child has taken away, the terminal and the interrupt.
 	local flags=(--mount --pid --fork --kill-child)
 	((EUID == 0)) || flags+=(--user --map-auto --map-root-user)
-	env --default-signal=INT,QUIT unshare "${flags[@]}" \
-		"$BASH" "$self" __enter "$@" <&0 &
+	# If this shell is killed outright, what it runs is killed too.
+	env --default-signal=INT,QUIT setpriv --pdeathsig KILL \
+		unshare "${flags[@]}" "$BASH" "$self" __enter "$@" <&0 &
 	pid=$!
 	trap : INT
 	# shellcheck disable=SC2064 # the value of now is meant
@@ -577,7 +578,7 @@ cmd_kernel_debug() {
 	build=$(debug_dir)
 	lock debug
 	[[ ! -e $build/.rovl-done ]] || return 0
-	task "building the debug kernel (1 GB on disk, 15 to 20 min on 2 cores)" \
+	task "building the debug kernel (1 GB on disk, about 10 min on 2 cores)" \
 		"$cache/log/debug.log" build_debug "$build"
 	say "debug kernel $(cat "$build/include/config/kernel.release") is ready"
 }

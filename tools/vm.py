@@ -5,6 +5,7 @@
     tools/vm.py image                       makes what guests boot from
     tools/vm.py boot --job SCRIPT ...       runs SCRIPT in a guest
     tools/vm.py shell ...                   a root shell in a guest
+    tools/vm.py prune                       removes images that are not used any more
 
 The exit status of `boot` is the job's, or one of these:
 
@@ -37,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("prune")
     for name in ("image", "boot", "shell"):
         add_machine_arguments(commands.add_parser(name), name)
     return parser.parse_args()
@@ -123,6 +125,9 @@ def main() -> int:
     arguments = parse_arguments()
     enter_environment()
     try:
+        if arguments.command == "prune":
+            cache.prune(image.in_use())
+            return 0
         if arguments.command == "image":
             image.guest_root()
             image.kernel_images(image.kernel(arguments.kernel))

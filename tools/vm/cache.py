@@ -113,6 +113,20 @@ def run_directory() -> Iterator[Path]:
         handle.close()
 
 
+def prune(keep: set[Path]) -> None:
+    """Removes images that nothing of this checkout uses. What a person wrote in
+    `make run` stays."""
+    runs = root() / "vm" / "runs"
+    if runs.is_dir():
+        _sweep(runs)
+    keep |= {runs, root() / "vm" / "locks"}
+    for directory in (root() / "guest", root() / "vm"):
+        for old in sorted(directory.iterdir()) if directory.is_dir() else []:
+            if old.is_dir() and old not in keep:
+                say(f"removing {old}")
+                shutil.rmtree(old)
+
+
 def _sweep(runs: Path) -> None:
     for old in runs.iterdir():
         try:

@@ -122,9 +122,24 @@ def _run(*command: str | Path) -> None:
 
 def guest_root() -> Path:
     """The directory with ``root.erofs`` and ``root.tar``: a Debian system."""
+    return cache.build_once(_guest_root(), _build_guest_root)
+
+
+def _guest_root() -> Path:
     recipe = json.dumps([RELEASE, PACKAGES, OFFLINE_PACKAGES, _CUSTOMIZE])
     key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    return cache.build_once(cache.root() / "guest" / f"{RELEASE}-{key}", _build_guest_root)
+    return cache.root() / "guest" / f"{RELEASE}-{key}"
+
+
+def in_use() -> set[Path]:
+    """The images of this checkout, made or not."""
+    images = {_guest_root()}
+    for name in ("stock", "debug"):
+        try:
+            images.add(_kernel_images(kernel(name)))
+        except ImageError:      # no such kernel yet
+            pass
+    return images
 
 
 # The links let a read-only root serve as a test guest; see guest.sh.
@@ -183,10 +198,14 @@ def erofs_from_tar(archive: Path, image: Path) -> None:
 def kernel_images(which: Kernel) -> Path:
     """The directory with ``initramfs.cpio`` and, for a kernel with modules,
     ``modules.erofs`` (which has them below the kernel's version)."""
+    return cache.build_once(_kernel_images(which),
+                            lambda directory: _build_kernel_images(which, directory))
+
+
+def _kernel_images(which: Kernel) -> Path:
     key = hashlib.sha256((HERE / "init.sh").read_bytes()
                          + repr(BUSYBOX_LINKS).encode()).hexdigest()[:8]
-    return cache.build_once(cache.root() / "vm" / f"{which.key}-{key}",
-                            lambda directory: _build_kernel_images(which, directory))
+    return cache.root() / "vm" / f"{which.key}-{key}"
 
 
 def _build_kernel_images(which: Kernel, directory: Path) -> None:
