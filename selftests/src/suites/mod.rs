@@ -23,6 +23,7 @@ mod names;
 mod permission;
 mod races;
 mod readdir;
+mod seen;
 mod unmount;
 
 pub fn all() -> Vec<Test> {
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Test> {
         compat::tests(),
         races::tests(),
         failure::tests(),
+        seen::tests(),
         unmount::tests(),
         module::tests(),
     ]
