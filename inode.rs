@@ -146,10 +146,14 @@ pub(crate) fn real(inode: &Inode<Rovl>) -> Result<Real<'_>> {
 /// Step 6 of a copy-up, and the one moment at which an object changes layers:
 /// from here on everybody uses the upper object. Returns false if somebody has
 /// done so before. Called with the upper directory locked that the object is in.
+///
+/// All else about the inode is put right first: who sees the upper object may
+/// link, change or remove it at once, and what he stores in the inode then must
+/// not be overwritten.
 pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool> {
     let data = inode.data();
     let below: ARef<Inode> = upper.positive()?.into();
-    if !data.upper.populate(upper) {
+    if data.upper().is_some() {
         return Ok(false);
     }
     inode.set_backing(&below, true);
@@ -162,7 +166,7 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
         data.key.store(below.as_ptr().addr(), Relaxed);
         inode.rehash(hash_of(&below));
     }
-    Ok(true)
+    Ok(data.upper.populate(upper))
 }
 
 fn hash_of(below: &Inode) -> u64 {
