@@ -309,16 +309,18 @@ impl<'a> Place<'a> {
     /// Gives what has been made its overlay inode; takes it back if there is no
     /// memory for one.
     fn adopt(&self, access: &mut WriteAccess<'_>, made: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>> {
+        let is_dir = made.positive()?.is_dir();
         let inode = new_inode(self.dir, made).inspect_err(|_| {
             let removed = match lookup::is_in_lower(self.dir, &self.name) {
                 Ok(false) => access
                     .lock_name(self.upper_dir, &self.name)
                     .and_then(|mut name| name.remove()),
-                _ => self.replace_by_whiteout(access, false),
+                _ => self.replace_by_whiteout(access, is_dir),
             };
             if removed.is_err() {
                 pr_warn!("cannot take back what was created without memory\n");
             }
+            self.changed();
         })?;
         self.changed();
         Ok(inode)
