@@ -36,13 +36,6 @@ LINES_OF_OUTPUT = 60        # shown of a check that failed
 
 # How much slower the debug kernel is, and with that how much less is done on it.
 DEBUG_DIVISOR = 8
-# Suites that have not been run to their end on the debug kernel yet. They are skipped
-# there unless they are asked for by name: T=failure.
-NOT_YET_ON_DEBUG = ("failure.", "module.", "unmount.")
-FAILS_ON_DEBUG = {
-    "failure.allocation_failures": "KNOWN FAILURE, not understood yet: a create that says "
-                                   "ENOMEM leaves the file",
-}
 VM_TIMEOUT = {"stock": 1800, "debug": 3000}
 
 
@@ -306,7 +299,8 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     result = run(Machine(
         kernel=arguments.kernel, job=job, module=module if under_test else None, files=files,
         disks=[Disk("scratch", size=6 << 30)], env=variables,
-        timeout=VM_TIMEOUT[arguments.kernel], output=stream.feed))
+        timeout=VM_TIMEOUT[arguments.kernel], output=stream.feed,
+        log=BUILD / f"console-{arguments.kernel}.log"))
     stream.close()
     if explanation := result.explain():
         for line in explanation.split("\n"):
@@ -383,12 +377,6 @@ def main() -> int:
         say("\n".join([c[0] for c in checks] + tests))
         return 0
     run_host_checks(checks, results)
-    if arguments.kernel == "debug" and not arguments.test:
-        for name in [n for n in tests if n.startswith(NOT_YET_ON_DEBUG)]:
-            why = FAILS_ON_DEBUG.get(name, "not proven on the debug kernel yet")
-            say(f"ok {name} # SKIP {why}")
-            results.add(name, Verdict.SKIPPED)
-            tests.remove(name)
     if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
         run_in_vm(arguments, tests, results)
     if not results.verdicts:
