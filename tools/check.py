@@ -28,6 +28,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
+import models  # noqa: E402
+
 ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
 MOUNT_HELPER = TOP / "tools" / "mount-rovl"
@@ -173,8 +175,12 @@ def check_compile_fail(case: Path, kernel: str) -> None:
         raise CheckError("compiles, and must not")
 
 
-def host_checks(kernel: str) -> list[tuple[str, Callable[[], None]]]:
-    checks: list[tuple[str, Callable[[], None]]] = [
+# A check of the source; it may return something to be said about it.
+Check = Callable[[], str | None]
+
+
+def host_checks(kernel: str) -> list[tuple[str, Check]]:
+    checks: list[tuple[str, Check]] = [
         ("source.rustfmt", check_format),
         ("source.clippy", lambda: check_lints(kernel)),
         ("source.licenses", check_licenses),
@@ -186,24 +192,23 @@ def host_checks(kernel: str) -> list[tuple[str, Callable[[], None]]]:
     for case in compile_fail_cases():
         checks.append((f"compile_fail.{case.stem}",
                        lambda case=case: check_compile_fail(case, kernel)))
-    return checks
+    return checks + models.checks()
 
 
-def run_host_checks(checks: Iterable[tuple[str, Callable[[], None]]],
-                    results: Results) -> None:
+def run_host_checks(checks: Iterable[tuple[str, Check]], results: Results) -> None:
     for name, check in checks:
         try:
-            check()
-        except CheckError as error:
+            said = check()
+        except (CheckError, models.ModelError) as error:
             for line in str(error).rstrip().split("\n")[-LINES_OF_OUTPUT:]:
                 say(f"# {line}")
             say(f"not ok {name}")
             results.add(name, Verdict.FAILED)
-        except Skipped as reason:
+        except (Skipped, models.NotAsked) as reason:
             say(f"ok {name} # SKIP {reason}")
             results.add(name, Verdict.SKIPPED)
         else:
-            say(f"ok {name}")
+            say(f"ok {name} # {said}" if said else f"ok {name}")
             results.add(name, Verdict.PASSED)
 
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import check  # noqa: E402
 from check import CheckError, Results, Skipped, Stream, Verdict  # noqa: E402
+from models import ModelError  # noqa: E402
 
 
 class Ktap(unittest.TestCase):
@@ -69,6 +70,16 @@ class Counting(unittest.TestCase):
             check.run_host_checks(
                 [("a", fails), ("b", skips), ("c", lambda: None)], results)
         self.assertEqual(results.summary(), "1 passed, 1 failed, 1 skipped")
+
+    def test_what_host_checks_say(self) -> None:
+        def broken_model() -> str:
+            raise ModelError("a bad trace")
+
+        results = Results()
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            check.run_host_checks([("a", lambda: "7 states"), ("b", broken_model)], results)
+        self.assertEqual(results.summary(), "1 passed, 1 failed, 0 skipped")
+        self.assertEqual(shown.getvalue(), "ok a # 7 states\n# a bad trace\nnot ok b\n")
 
     def test_command_that_fails(self) -> None:
         with self.assertRaises(CheckError) as caught:
