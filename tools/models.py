@@ -166,7 +166,7 @@ def read_search(text: str) -> Outcome:
     return outcome
 
 
-TASK = re.compile(r"^proctype (\S+)$")
+TASK = re.compile(r"^(?:proctype )?(\w+)$")
 TRANSITION = re.compile(r"^\tstate.*\s(?:\S*/)?[^/:\s]+:(\d+) => ")
 
 

@@ -93,12 +93,14 @@ class Search(unittest.TestCase):
                 "../copyup.pml:553 => ((a==b))\n"
                 "\tstate   5 -(tr   2)-> state   6  [id   1 tp   2] [----G] "
                 "/x/copyup.pml:560 => else\n"
-                "init\nTransition Type: A=atomic; D=d_step; L=local; G=global\n")
+                "init\n"
+                "\tstate   5 -(tr   2)-> state   6  [id   1 tp   2] [----G] x.pml:900 => else\n"
+                "\nTransition Type: A=atomic; D=d_step; L=local; G=global\n")
         lines = models.read_lines(text)
-        self.assertEqual(lines, {("copier", 553), ("copier", 560)})
+        self.assertEqual(lines, {("copier", 553), ("copier", 560), ("init", 900)})
         # In one task is enough; a line of which a part was not run does not count.
         outcome = Outcome(unreached=[("copier", 553, "x"), ("copier", 560, "y")])
-        self.assertEqual(models.reached_lines(lines | {("away", 553)}, outcome), {553})
+        self.assertEqual(models.reached_lines(lines | {("away", 553)}, outcome), {553, 900})
 
 
 class Replay(unittest.TestCase):
