@@ -70,11 +70,6 @@ pub(crate) fn copy_up_prefix<H: Held>(
     copy_up_extent(ctx, dentry, Extent::Prefix(len))
 }
 
-/// As [`copy_up_prefix`] with a length of 0, for `O_TRUNC`.
-pub(crate) fn copy_up_truncated<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
-    copy_up_extent(ctx, dentry, Extent::Prefix(0))
-}
-
 fn copy_up_extent<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Extent) -> Result {
     let inode = dentry.node()?;
     if inode.data().upper().is_some() {

@@ -4,8 +4,8 @@
 //!
 //! Each open file of ours stands on an open file of a layer, the backing file,
 //! which is used with the mounter's credentials. A file that was opened for
-//! reading before its inode was copied up goes over to the copy at the next
-//! operation, so it sees what is written later.
+//! reading, or with `O_TRUNC`, before its inode was copied up goes over to the
+//! copy at the next operation, so it sees what is written later.
 //!
 //! Locks: what writes to the backing file does so with the `i_rwsem` of our own
 //! inode held, so that size and times that are taken over from below afterwards
@@ -20,7 +20,7 @@ use crate::{
         self,
         file::{self, Owner, RegularFile, UserFile},
         file_ops::{self, Area, FileOperations, Iocb, Pipe},
-        lock::{file_inode, Context, Held, Nothing},
+        lock::{file_inode, Context, Nothing},
     },
 };
 use core::ops::Deref;
@@ -87,6 +87,9 @@ fn open_real(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<ARef<File>> 
     let layers = layers::of(user_file.inode());
     let _mounter = layers.as_mounter();
     let mut flags = file::backing_flags(user_file.flags());
+    if !real.is_upper {
+        flags &= !file::O_ACCMODE;
+    }
     // The access time is that of our own inode, see `accessed`.
     if file::may_open_noatime(real.path)? {
         flags |= file::O_NOATIME;
@@ -153,25 +156,22 @@ fn is_upper(user_file: &UserFile<Rovl>, backing: &File) -> bool {
         .is_some_and(|upper| upper.is_same(file_inode(backing)))
 }
 
-/// Copies an object up before it is opened for writing, without data if that
-/// will be cut off at once.
-fn prepare_for_write<H: Held>(ctx: &mut Context<H>, user_file: &UserFile<Rovl>) -> Result {
+/// Whether the object is copied up when the file is opened. With `O_TRUNC` it is
+/// not: the VFS has still to ask whether it may be truncated, and does so by a
+/// `setattr`, which copies it up without data. What is refused leaves the file as
+/// it was.
+fn copies_up(user_file: &UserFile<Rovl>) -> bool {
     let flags = user_file.flags();
-    // With O_DIRECT the open may still fail, and must leave the data then.
-    let truncate = flags & file::O_TRUNC != 0 && flags & file::O_DIRECT == 0;
-    if truncate {
-        copyup::copy_up_truncated(ctx, user_file.dentry())
-    } else {
-        copyup::copy_up(ctx, user_file.dentry())
-    }
+    // The lower filesystem may do direct I/O and the upper one not, or the other
+    // way round, and it is asked about the file that is open first.
+    let truncated = flags & file::O_TRUNC != 0 && flags & file::O_DIRECT == 0;
+    user_file.is_writable() && !truncated
 }
 
 impl FileOperations for Rovl {
     fn open(ctx: &mut Context<Nothing>, user_file: &UserFile<Self>) -> Result<OpenFile> {
-        // `O_RDONLY | O_TRUNC` comes back as a `setattr`, after the check
-        // whether the file is being executed.
-        if user_file.is_writable() {
-            prepare_for_write(ctx, user_file)?;
+        if copies_up(user_file) {
+            copyup::copy_up(ctx, user_file.dentry())?;
         }
         let real = inode::real(user_file.inode())?;
         Ok(OpenFile::new(open_real(user_file, &real)?, real.is_upper))

@@ -22,7 +22,7 @@ use kernel::{
     types::Opaque,
 };
 
-pub(crate) use super::bindings::{O_APPEND, O_DIRECT, O_NOATIME, O_TRUNC};
+pub(crate) use super::bindings::{O_ACCMODE, O_APPEND, O_DIRECT, O_NOATIME, O_TRUNC};
 
 /// `struct file` of a filesystem of type `F`: open, or being opened.
 ///

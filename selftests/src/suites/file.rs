@@ -65,6 +65,7 @@ pub fn tests() -> Vec<Test> {
         test!(ofd_locks),
         test!(leases),
         test!(lease_break),
+        test!(truncate_refused),
         test!(exec_lower).matrix(),
         test!(exec_upper),
         test!(exec_script),
@@ -1060,4 +1061,62 @@ fn inotify(t: &T) {
     }
     assert!(modified, "no event for the watched file");
     assert_eq!(names, ["new", "small", "moved", "f"]);
+}
+
+/// From here on this process may truncate nothing (Landlock).
+fn refuse_truncation(t: &T) {
+    const TRUNCATE: u64 = 1 << 14;
+    let handled = [TRUNCATE];
+    // SAFETY: the attribute is as long as it says.
+    let ruleset = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            handled.as_ptr(),
+            size_of_val(&handled),
+            0,
+        )
+    };
+    if ruleset < 0 {
+        t.skip("the kernel has no Landlock that knows truncation");
+    }
+    // SAFETY: only numbers are passed.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(
+            libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0),
+            0
+        );
+    }
+}
+
+/// The VFS asks whether a file may be truncated after it has opened it.
+fn truncate_refused(t: &T) {
+    t.better_than_overlay("it empties the file before it is asked");
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "kept");
+        })
+        .mount();
+    t.in_child(|| {
+        refuse_truncation(t);
+        for access in [OFlags::WRONLY, OFlags::RDWR, OFlags::RDONLY] {
+            sys::open(o.m("f"), access | OFlags::TRUNC).fails(Errno::ACCESS);
+        }
+        sys::truncate(o.m("f"), 1).fails(Errno::ACCESS);
+    });
+    assert_text(o.m("f"), "kept");
+    assert!(!sys::exists(o.u("f")), "a refused truncation copied up");
+    // And one that is allowed: every way to use the file it opens.
+    let flags = OFlags::RDWR | OFlags::TRUNC;
+    let fd = sys::open(o.m("f"), flags).works();
+    assert_text(o.u("f"), "");
+    sys::write(&fd, "new").works();
+    sys::fallocate(&fd, FallocateFlags::empty(), 0, 10).works();
+    sys::ftruncate(&fd, 4096).works();
+    let map = Map::new(&fd, 4096, true, true).works();
+    map.put(0, b"mapped");
+    drop(map);
+    sys::fsync(&fd).works();
+    assert_eq!(&sys::read_file(o.u("f")).works()[..6], b"mapped");
 }
