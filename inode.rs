@@ -95,6 +95,9 @@ pub(crate) struct OverlayInode {
     key: Atomic<usize>,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
+    /// A directory whose upper one has been made opaque since it was found: its
+    /// lower parts are not to be seen any more.
+    opaque: Atomic<bool>,
     /// The merged listing, for directories; see `readdir.rs`.
     pub(crate) listing: Pin<KBox<crate::readdir::Cache>>,
 }
@@ -115,7 +118,20 @@ impl OverlayInode {
     /// Whether this is a directory with parts in more than one layer, or in the
     /// upper layer with lower parts.
     pub(crate) fn is_merged(&self) -> bool {
-        self.lower.len() + usize::from(self.upper().is_some()) > 1
+        self.lower_parts().len() + usize::from(self.upper().is_some()) > 1
+    }
+
+    /// The lower parts of a directory, topmost first.
+    pub(crate) fn lower_parts(&self) -> &[LowerObject] {
+        match self.opaque.load(Relaxed) {
+            true => &[],
+            false => &self.lower,
+        }
+    }
+
+    /// The upper directory has been made opaque.
+    pub(crate) fn set_opaque(&self) {
+        self.opaque.store(true, Relaxed);
     }
 
     /// The topmost object.
@@ -194,6 +210,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         origin: objects.origin,
         key: Atomic::new(key),
         impure: Atomic::new(objects.impure),
+        opaque: Atomic::new(false),
         listing: crate::readdir::Cache::new()?,
     };
     if let Some(upper) = objects.upper {

@@ -80,7 +80,7 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
         }
     }
 
-    for part in &dir.data().lower {
+    for part in dir.data().lower_parts() {
         let (dentry, last) = match ask(part.path(layers)?, name)? {
             Answer::Silent => continue,
             Answer::Whiteout => break,
@@ -133,7 +133,7 @@ pub(crate) fn lookup(
 pub(crate) fn is_in_lower(dir: &Inode<Rovl>, name: &[u8]) -> Result<bool> {
     let layers = layers::of(dir);
     let _mounter = layers.as_mounter();
-    for part in &dir.data().lower {
+    for part in dir.data().lower_parts() {
         match ask(part.path(layers)?, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(false),

@@ -497,7 +497,7 @@ impl<'a> Rename<'a> {
 /// A directory that has parts in lower layers cannot be moved: the parts would
 /// stay behind. Programs know `EXDEV` and copy instead.
 fn check_movable(inode: &Inode<Rovl>) -> Result {
-    if inode.is_dir() && !inode.data().lower.is_empty() {
+    if inode.is_dir() && !inode.data().lower_parts().is_empty() {
         return Err(EXDEV);
     }
     Ok(())
@@ -509,8 +509,10 @@ fn clear_target(access: &mut WriteAccess<'_>, target: &Inode<Rovl>) -> Result {
     let Some(upper) = target.data().upper() else {
         return Ok(());
     };
-    if !target.data().lower.is_empty() {
+    if !target.data().lower_parts().is_empty() {
         whiteout::set_opaque(access, upper)?;
+        target.data().set_opaque();
+        readdir::invalidate(target);
     }
     whiteout::clear(access, upper)
 }

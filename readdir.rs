@@ -267,7 +267,7 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
         let path = Path::new(layers.upper_mnt()?, upper);
         parts.push(Part::new(path)?, GFP_KERNEL)?;
     }
-    for lower in &dir.data().lower {
+    for lower in dir.data().lower_parts() {
         parts.push(Part::new(lower.path(layers)?)?, GFP_KERNEL)?;
     }
     Ok(parts)
