@@ -555,7 +555,7 @@ fn allocation_failures(t: &T) {
         std::fs::write(&path, value).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     }
     type Op = fn(&Overlay, usize) -> sys::Res<()>;
-    let operations: [(&str, Op); 9] = [
+    let operations: [(&str, Op); 10] = [
         ("open", |o, i| {
             sys::open(o.m(format!("d/f{i}")), OFlags::RDWR).map(drop)
         }),
@@ -573,6 +573,9 @@ fn allocation_failures(t: &T) {
         }),
         ("mkdir", |o, i| sys::mkdir(o.m(format!("d/gone{i}")), 0o755)),
         ("rmdir", |o, i| sys::rmdir(o.m(format!("d/sub{i}")))),
+        ("replace", |o, i| {
+            sys::rename(o.m(format!("d/made{i}")), o.m(format!("d/emptied{i}")))
+        }),
         ("setxattr", |o, i| {
             sys::set_xattr(o.m(format!("d/f{i}")), "user.x", "y")
         }),
@@ -594,6 +597,8 @@ fn fail_each_allocation(t: &T, name: &str, operation: fn(&Overlay, usize) -> sys
     let upper = Tree::new(tmpfs.join("upper"));
     for i in 0..ATTEMPTS {
         upper.whiteout(&format!("d/gone{i}"));
+        upper.dir(format!("d/made{i}"));
+        upper.whiteout(&format!("d/emptied{i}/x"));
     }
     let o = t
         .stack()
@@ -601,13 +606,13 @@ fn fail_each_allocation(t: &T, name: &str, operation: fn(&Overlay, usize) -> sys
             for i in 0..ATTEMPTS {
                 l.file(format!("d/f{i}"), pattern(9000, 1));
                 l.dir(format!("d/sub{i}")).file(format!("d/gone{i}/x"), "x");
+                l.file(format!("d/emptied{i}/x"), "x");
             }
         })
         .upper_in(&tmpfs)
         .mount();
     let nth = sys::open("/proc/thread-self/fail-nth", OFlags::RDWR).works();
     let mut attempt = 0;
-    let mut made = false;
     loop {
         attempt += 1;
         assert!(attempt < ATTEMPTS, "{name}: it never got through");
@@ -624,12 +629,10 @@ fn fail_each_allocation(t: &T, name: &str, operation: fn(&Overlay, usize) -> sys
         }
         after_failure(&o, name, attempt, result.is_ok(), &what);
         if name == "create" && result.is_err() {
-            // A file is made and then opened, two steps on any filesystem: from
-            // some attempt on the open is what fails, and the file is there.
+            // A file is made and then opened, two steps on any filesystem: where
+            // the open is what failed, the file is there, and is a whole one.
             let there = o.m(format!("d/new{attempt}"));
-            assert!(sys::exists(&there) || !made, "{what}: made no longer");
-            made = sys::exists(&there);
-            if made {
+            if sys::exists(&there) {
                 let st = sys::stat(&there).works();
                 let kind = sys::FileType::from_raw_mode(st.st_mode);
                 assert_eq!(kind, sys::FileType::RegularFile, "{what}");
@@ -668,6 +671,12 @@ fn after_failure(o: &Overlay, name: &str, i: usize, done: bool, what: &str) {
             assert_eq!(there("gone"), done, "{what}");
             let hidden = o.m(format!("d/gone{i}/x"));
             assert!(!sys::exists(hidden), "{what}: a hidden file came back");
+        }
+        "replace" => {
+            assert_eq!(there("made"), !done, "{what}");
+            let target = o.m(format!("d/emptied{i}"));
+            assert_names(&target, &[]);
+            assert!(!sys::exists(target.join("x")), "{what}: it came back");
         }
         "rmdir" => assert_eq!(there("sub"), !done, "{what}"),
         _ => {}
