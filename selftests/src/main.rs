@@ -4,7 +4,8 @@
 //!
 //! `rovl_tests [--list] [NAME...]` runs the tests whose names begin with or
 //! match (`*`, `?`) one of the arguments, all of them without one, and
-//! prints KTAP. Run as root. The environment:
+//! prints KTAP. `rovl_tests bench` measures instead (`bench/mod.rs`). Run as
+//! root. The environment:
 //!
 //! - `ROVL_FSTYPE`: file system type under test, `rovl` by default; with
 //!   `overlay` the tests prove themselves on the kernel's own overlayfs.
@@ -19,6 +20,7 @@
 
 #![deny(warnings)]
 
+mod bench;
 mod env;
 mod runner;
 mod stack;
@@ -30,6 +32,9 @@ use std::path::PathBuf;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|a| a == "bench") {
+        std::process::exit(bench::main(&args[1..]));
+    }
     let patterns: Vec<String> = args
         .iter()
         .filter(|a| !a.starts_with("--"))
