@@ -8,7 +8,8 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
-.PHONY: all module env shell run check mount.rovl helper_install rustfmt rustfmtcheck clippy doc \
+.PHONY: all module env shell run check bench mount.rovl helper_install rustfmt \
+	rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
 KERNEL ?= stock
@@ -104,6 +105,10 @@ check: module
 	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) \
 		$(if $(T),--test $(T))
 
+bench: module
+	@$(IN) python3 tools/bench.py --kernel $(KERNEL) $(if $(QUICK),--quick) \
+		$(if $(T),--row '$(T)') $(if $(BASE),--base $(BASE))
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -153,6 +158,10 @@ help:
 	@echo '  make check T=NAME     one of them'
 	@echo '  make check KERNEL=debug   on the debug kernel'
 	@echo '  make check PAUSE=1    with a module that tests can make stand still'
+	@echo '  make bench            measure bare filesystem, overlay and rovl (under 10 min);'
+	@echo '                        samples go to build/bench/KERNEL-DATE.json'
+	@echo '  make bench BASE=FILE  the same, and the change since that run'
+	@echo '  make bench QUICK=1    only see that it works (T=ROW: some of it)'
 	@echo '    ACCEL=kvm|tcg       how the virtual machine runs (default: what works)'
 	@echo
 	@echo 'Source:'
