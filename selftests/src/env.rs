@@ -10,8 +10,9 @@ use std::os::fd::OwnedFd;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use crate::fuse::{Fuse, FuseTree};
 use crate::stack::{Overlay, Stack};
 use crate::sys::{self, Expect, OFlags};
 
@@ -139,6 +140,7 @@ pub struct T {
     /// The test's own directory on ext4.
     pub dir: PathBuf,
     overlays: Mutex<Vec<Overlay>>,
+    fuses: Mutex<Vec<Arc<Fuse>>>,
     count: AtomicUsize,
     log: Log,
 }
@@ -152,6 +154,7 @@ impl T {
             variant,
             dir,
             overlays: Mutex::default(),
+            fuses: Mutex::default(),
             count: AtomicUsize::new(0),
             log: Log::from_now(),
         }
@@ -218,6 +221,16 @@ impl T {
         Stack::new(self)
     }
 
+    /// A lower filesystem that the test controls, for `Stack::lower_dir`.
+    #[track_caller]
+    pub fn fuse(&self, fill: impl FnOnce(&mut FuseTree)) -> Arc<Fuse> {
+        let at = self.dir.join(self.fresh("fuse"));
+        sys::mkdir(&at, 0o755).works();
+        let fuse = Arc::new(Fuse::mount(&at, fill));
+        self.fuses.lock().expect("fuses").push(fuse.clone());
+        fuse
+    }
+
     pub fn keep(&self, o: &Overlay) {
         self.overlays.lock().expect("overlays").push(o.clone());
     }
@@ -227,6 +240,9 @@ impl T {
     pub fn finish(&self) {
         for o in self.overlays.lock().expect("overlays").iter().rev() {
             o.finish();
+        }
+        for fuse in self.fuses.lock().expect("fuses").drain(..) {
+            fuse.umount();
         }
     }
 

@@ -22,11 +22,13 @@
 
 mod bench;
 mod env;
+mod fuse;
 mod runner;
 mod stack;
 mod suites;
 mod sys;
 mod tree;
+mod watch;
 
 use std::path::PathBuf;
 

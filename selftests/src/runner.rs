@@ -26,9 +26,11 @@ pub struct Test {
 }
 
 impl Test {
+    /// A suite is a module in `suites`, with those inside it.
     pub fn new(module: &'static str, name: &'static str, run: fn(&T)) -> Test {
+        let inside = module.split_once("suites::").map_or(module, |(_, m)| m);
         Test {
-            suite: module.rsplit("::").next().unwrap_or(module),
+            suite: inside.split("::").next().unwrap_or(inside),
             name,
             run,
             needs: &[],

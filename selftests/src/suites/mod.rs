@@ -15,6 +15,7 @@ mod compat;
 mod copyup;
 mod failure;
 mod file;
+mod fuse;
 mod inode;
 mod lookup;
 mod module;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Test> {
         seen::tests(),
         unmount::tests(),
         module::tests(),
+        fuse::tests(),
     ]
     .concat()
 }

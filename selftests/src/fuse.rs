@@ -1,0 +1,759 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A lower filesystem that the test controls.
+//!
+//! A FUSE server in the test's own process serves a small tree from memory.
+//! For each file the test may say that reads stand still before an offset until
+//! told to go on, that they fail with an errno, or that each takes a while; and
+//! it may ask how many reads stand there and how much has been served. So a
+//! copy-up can be held in mid-data for as long as the test wants.
+//!
+//! Two paths of the kernel read a file: `read(2)` of an open file, which is one
+//! request each and goes by the page cache, and splice, by which a copy-up
+//! reads. That goes through the page cache, in requests of at most [`PIECE`]
+//! bytes: a stop at a multiple of that is exact. What is cached stays cached, so
+//! a second copy-up asks only for what the first did not get.
+//!
+//! The device is open in the threads of the server only, which have a table of
+//! descriptors of their own. So when the test is killed the server goes first,
+//! the kernel ends the connection, and no reader is left hanging.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fmt::Debug;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{mpsc, Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime};
+
+use fuser::{
+    Config, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
+    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyXattr, Request, Session, SessionACL,
+};
+
+use crate::sys::{self, Errno, Expect, FileType};
+use crate::watch::LIMIT;
+
+/// The most that one request of the page cache asks for.
+pub const PIECE: u64 = 16 << 10;
+
+/// How long the kernel may keep what it knows of a name: nothing ever changes.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// An object of the tree.
+struct Node {
+    kind: FileType,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    rdev: u64,
+    nlink: u32,
+    mtime: SystemTime,
+    xattrs: BTreeMap<String, Vec<u8>>,
+    /// Of a regular file, or the target of a symlink.
+    data: Vec<u8>,
+    /// Of a directory: the names, and which nodes they are.
+    names: BTreeMap<Vec<u8>, usize>,
+    parent: usize,
+}
+
+/// Collects the tree. Parents come by themselves.
+pub struct FuseTree {
+    nodes: Vec<Node>,
+}
+
+impl FuseTree {
+    fn new() -> FuseTree {
+        let mut tree = FuseTree { nodes: Vec::new() };
+        tree.push(FileType::Directory, 0o755, 0);
+        tree
+    }
+
+    fn push(&mut self, kind: FileType, mode: u32, parent: usize) -> usize {
+        let directory = kind == FileType::Directory;
+        self.nodes.push(Node {
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            nlink: if directory { 2 } else { 1 },
+            mtime: SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789),
+            xattrs: BTreeMap::new(),
+            data: Vec::new(),
+            names: BTreeMap::new(),
+            parent,
+        });
+        if directory && self.nodes.len() > 1 {
+            self.nodes[parent].nlink += 1;
+        }
+        self.nodes.len() - 1
+    }
+
+    fn find(&self, path: &Path) -> Option<usize> {
+        let mut at = 0;
+        for part in path.strip_prefix("/").unwrap_or(path) {
+            at = *self.nodes[at].names.get(part.as_bytes())?;
+        }
+        Some(at)
+    }
+
+    #[track_caller]
+    fn existing(&self, path: &str) -> usize {
+        self.find(Path::new(path))
+            .unwrap_or_else(|| panic!("{path} is not in the tree"))
+    }
+
+    /// The directory in which `path` is, made if needed, and its last part.
+    fn room<'a>(&mut self, path: &'a str) -> (usize, &'a str) {
+        let path = path.trim_start_matches('/');
+        let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut at = 0;
+        for part in parents.split('/').filter(|p| !p.is_empty()) {
+            at = match self.nodes[at].names.get(part.as_bytes()) {
+                Some(next) => *next,
+                None => self.add(at, part, FileType::Directory, 0o755),
+            };
+        }
+        (at, name)
+    }
+
+    #[track_caller]
+    fn add(&mut self, dir: usize, name: &str, kind: FileType, mode: u32) -> usize {
+        let node = self.push(kind, mode, dir);
+        let old = self.nodes[dir].names.insert(name.as_bytes().into(), node);
+        assert!(old.is_none(), "{name} is there twice");
+        node
+    }
+
+    #[track_caller]
+    fn make(&mut self, path: &str, kind: FileType, mode: u32) -> &mut Node {
+        let (dir, name) = self.room(path);
+        let node = self.add(dir, name, kind, mode);
+        &mut self.nodes[node]
+    }
+
+    #[track_caller]
+    pub fn file(&mut self, path: &str, data: impl AsRef<[u8]>) -> &mut FuseTree {
+        self.make(path, FileType::RegularFile, 0o644).data = data.as_ref().to_vec();
+        self
+    }
+
+    pub fn dir(&mut self, path: &str) -> &mut FuseTree {
+        if self.find(Path::new(path)).is_none() {
+            self.make(path, FileType::Directory, 0o755);
+        }
+        self
+    }
+
+    #[track_caller]
+    pub fn symlink(&mut self, path: &str, target: &str) -> &mut FuseTree {
+        self.make(path, FileType::Symlink, 0o777).data = target.into();
+        self
+    }
+
+    /// A device, fifo or socket.
+    #[track_caller]
+    pub fn node(&mut self, path: &str, kind: FileType, rdev: u64) -> &mut FuseTree {
+        self.make(path, kind, 0o644).rdev = rdev;
+        self
+    }
+
+    /// Another name of the file `old`.
+    #[track_caller]
+    pub fn link(&mut self, old: &str, new: &str) -> &mut FuseTree {
+        let node = self.existing(old);
+        let (dir, name) = self.room(new);
+        self.nodes[dir].names.insert(name.as_bytes().into(), node);
+        self.nodes[node].nlink += 1;
+        self
+    }
+
+    #[track_caller]
+    fn at(&mut self, path: &str) -> &mut Node {
+        let node = self.existing(path);
+        &mut self.nodes[node]
+    }
+
+    #[track_caller]
+    pub fn xattr(&mut self, path: &str, name: &str, value: impl AsRef<[u8]>) -> &mut FuseTree {
+        let value = value.as_ref().to_vec();
+        self.at(path).xattrs.insert(name.into(), value);
+        self
+    }
+
+    #[track_caller]
+    pub fn mode(&mut self, path: &str, mode: u32) -> &mut FuseTree {
+        self.at(path).mode = mode;
+        self
+    }
+
+    #[track_caller]
+    pub fn owner(&mut self, path: &str, uid: u32, gid: u32) -> &mut FuseTree {
+        let node = self.at(path);
+        (node.uid, node.gid) = (uid, gid);
+        self
+    }
+
+    #[track_caller]
+    pub fn mtime(&mut self, path: &str, seconds: u64) -> &mut FuseTree {
+        self.at(path).mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        self
+    }
+}
+
+/// Whose reads stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Those through the open file that comes to the offset first.
+    First(Option<u64>),
+    All,
+}
+
+#[derive(Clone, Copy)]
+struct Stop {
+    at: u64,
+    who: Who,
+}
+
+#[derive(Clone, Copy)]
+struct Failure {
+    at: u64,
+    errno: Errno,
+    /// How often; for ever if `None`.
+    left: Option<usize>,
+}
+
+/// What is asked of one file, and what happened to it.
+#[derive(Default)]
+struct Control {
+    stop: Option<Stop>,
+    failure: Option<Failure>,
+    delay: Option<Duration>,
+    standing: usize,
+    /// The open files through which it was read.
+    readers: BTreeSet<u64>,
+    bytes: u64,
+}
+
+impl Control {
+    /// Whether a read of bytes before `end` has to stand still.
+    fn stands(&mut self, fh: u64, end: u64) -> bool {
+        let Some(stop) = &mut self.stop else {
+            return false;
+        };
+        if end <= stop.at {
+            return false;
+        }
+        if stop.who == Who::First(None) {
+            stop.who = Who::First(Some(fh));
+        }
+        stop.who == Who::All || stop.who == Who::First(Some(fh))
+    }
+
+    /// Whether a read of bytes before `end` has to fail.
+    fn fails(&mut self, end: u64) -> Option<Errno> {
+        let failure = self.failure.as_mut().filter(|f| end > f.at)?;
+        let errno = failure.errno;
+        if let Some(left) = &mut failure.left {
+            *left -= 1;
+            if *left == 0 {
+                self.failure = None;
+            }
+        }
+        Some(errno)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<usize, Control>,
+    handles: u64,
+    /// Nobody stands, fails or waits any more.
+    closing: bool,
+    ended: bool,
+}
+
+/// What the test and the server share.
+struct Shared {
+    tree: FuseTree,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let r = f(&mut self.lock());
+        self.changed.notify_all();
+        r
+    }
+
+    /// Waits for `done`; false if it does not come about within the limit.
+    fn wait_for(&self, mut done: impl FnMut(&mut State) -> bool) -> bool {
+        let end = Instant::now() + LIMIT;
+        let mut state = self.lock();
+        while !done(&mut state) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(|e| e.into_inner())
+                .0;
+        }
+        true
+    }
+}
+
+/// A mounted FUSE filesystem. It goes when dropped, whatever stands in it.
+pub struct Fuse {
+    pub at: PathBuf,
+    shared: Arc<Shared>,
+    mounted: Mutex<bool>,
+}
+
+impl Fuse {
+    /// Mounts it at `at`, which is there.
+    #[track_caller]
+    pub fn mount(at: &Path, fill: impl FnOnce(&mut FuseTree)) -> Fuse {
+        let mut tree = FuseTree::new();
+        fill(&mut tree);
+        let shared = Arc::new(Shared {
+            tree,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (say, said) = mpsc::channel();
+        let (server, place) = (shared.clone(), at.to_path_buf());
+        std::thread::spawn(move || {
+            // The test must not see the end before the device is closed.
+            match serve(&server, &place, &say) {
+                Ok(session) => drop(session.run()),
+                Err(e) => drop(say.send(Err(e))),
+            }
+            server.change(|s| s.ended = true);
+        });
+        let mounted = said.recv().unwrap_or_else(|_| {
+            let gone = io::Error::other("the server ended");
+            Err(gone)
+        });
+        mounted.unwrap_or_else(|e| panic!("FUSE server: {e}"));
+        Fuse {
+            at: at.to_path_buf(),
+            shared,
+            mounted: Mutex::new(true),
+        }
+    }
+
+    #[track_caller]
+    fn node(&self, path: &str) -> usize {
+        self.shared.tree.existing(path)
+    }
+
+    #[track_caller]
+    fn control<R>(&self, path: &str, f: impl FnOnce(&mut Control) -> R) -> R {
+        let node = self.node(path);
+        self.shared.change(|s| f(s.files.entry(node).or_default()))
+    }
+
+    /// From now on no byte of `path` at or after `offset` is served to the open
+    /// file that asks for one first. Others get what they ask for, if they do
+    /// not read through the page cache.
+    #[track_caller]
+    pub fn stop_first_at(&self, path: &str, offset: u64) {
+        let who = Who::First(None);
+        self.control(path, |c| c.stop = Some(Stop { at: offset, who }));
+    }
+
+    /// The same for whoever asks.
+    #[track_caller]
+    pub fn stop_all_at(&self, path: &str, offset: u64) {
+        let who = Who::All;
+        self.control(path, |c| c.stop = Some(Stop { at: offset, who }));
+    }
+
+    /// Lets everybody go on.
+    #[track_caller]
+    pub fn go_on(&self, path: &str) {
+        self.control(path, |c| c.stop = None);
+    }
+
+    /// Reads of bytes at or after `offset` fail, the next `times` or all.
+    #[track_caller]
+    pub fn fail_at(&self, path: &str, offset: u64, errno: Errno, times: Option<usize>) {
+        let at = offset;
+        let left = times;
+        self.control(path, |c| c.failure = Some(Failure { at, errno, left }));
+    }
+
+    #[track_caller]
+    pub fn fail_no_more(&self, path: &str) {
+        self.control(path, |c| c.failure = None);
+    }
+
+    /// Each read, of at most [`PIECE`] bytes if it is a copy-up's, takes so
+    /// long. Holds for those under way, too.
+    #[track_caller]
+    pub fn delay(&self, path: &str, each: Option<Duration>) {
+        self.control(path, |c| c.delay = each);
+    }
+
+    /// How many reads stand at the stop now.
+    #[track_caller]
+    pub fn standing(&self, path: &str) -> usize {
+        self.control(path, |c| c.standing)
+    }
+
+    /// Waits until at least `count` reads stand there.
+    #[track_caller]
+    pub fn wait_standing(&self, path: &str, count: usize) {
+        let node = self.node(path);
+        let came = self
+            .shared
+            .wait_for(|s| s.files.entry(node).or_default().standing >= count);
+        assert!(came, "no {count} readers of {path} came to the stop");
+    }
+
+    /// Through how many open files it has been read: one for each copy-up that
+    /// found something not cached, and one for each reader.
+    #[track_caller]
+    pub fn readers(&self, path: &str) -> usize {
+        self.control(path, |c| c.readers.len())
+    }
+
+    /// Bytes of its data that have been served.
+    #[track_caller]
+    pub fn bytes(&self, path: &str) -> u64 {
+        self.control(path, |c| c.bytes)
+    }
+
+    /// Counts from nothing again.
+    #[track_caller]
+    pub fn reset_counts(&self, path: &str) {
+        self.control(path, |c| {
+            c.readers.clear();
+            c.bytes = 0;
+        });
+    }
+
+    /// Lets all go on and unmounts. Nothing may use it any more.
+    #[track_caller]
+    pub fn umount(&self) {
+        self.shared.change(|s| s.closing = true);
+        let mut mounted = self.mounted.lock().expect("mounted");
+        if !std::mem::replace(&mut *mounted, false) {
+            return;
+        }
+        sys::umount(&self.at).works();
+        let ended = self.shared.wait_for(|s| s.ended);
+        assert!(ended, "something still uses the FUSE lower layer");
+    }
+}
+
+impl Drop for Fuse {
+    /// After a failure it may be in use. Then it goes with the process.
+    fn drop(&mut self) {
+        self.shared.change(|s| s.closing = true);
+        if self.mounted.get_mut().is_ok_and(|m| *m) {
+            sys::umount_detach(&self.at);
+        }
+    }
+}
+
+/// Mounts, and says so; the session is ready to run.
+fn serve(
+    shared: &Arc<Shared>,
+    at: &Path,
+    say: &mpsc::Sender<io::Result<()>>,
+) -> io::Result<Session<Server>> {
+    // This thread and those it starts have descriptors of their own, none of
+    // them the test's.
+    // SAFETY: closes copies of descriptors that no object of this thread owns.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_UNSHARE,
+        )
+    };
+    if r != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let device = rustix::fs::open(
+        "/dev/fuse",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read={PIECE}",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    sys::mount(
+        "rovl-selftests",
+        at,
+        "fuse",
+        rustix::mount::MountFlags::RDONLY,
+        options.as_bytes(),
+    )
+    .map_err(|e| io::Error::other(format!("{e:?}")))?;
+    let server = Server {
+        shared: shared.clone(),
+    };
+    let session = Session::from_fd(server, device, SessionACL::All, Config::default())?;
+    let _ = say.send(Ok(()));
+    Ok(session)
+}
+
+/// The side of the kernel's requests.
+struct Server {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    fn node(&self, ino: INodeNo) -> Option<(usize, &Node)> {
+        let index = usize::try_from(ino.0).ok()?.checked_sub(1)?;
+        Some((index, self.shared.tree.nodes.get(index)?))
+    }
+
+    fn attr(&self, index: usize) -> FileAttr {
+        let node = &self.shared.tree.nodes[index];
+        FileAttr {
+            ino: number(index),
+            size: node.data.len() as u64,
+            blocks: node.data.len().div_ceil(512) as u64,
+            atime: node.mtime,
+            mtime: node.mtime,
+            ctime: node.mtime,
+            crtime: node.mtime,
+            kind: kind(node.kind),
+            perm: (node.mode & 0o7777) as u16,
+            nlink: node.nlink,
+            uid: node.uid,
+            gid: node.gid,
+            rdev: node.rdev as u32,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+}
+
+fn number(index: usize) -> INodeNo {
+    INodeNo(index as u64 + 1)
+}
+
+fn kind(kind: FileType) -> fuser::FileType {
+    match kind {
+        FileType::Directory => fuser::FileType::Directory,
+        FileType::Symlink => fuser::FileType::Symlink,
+        FileType::Fifo => fuser::FileType::NamedPipe,
+        FileType::Socket => fuser::FileType::Socket,
+        FileType::CharacterDevice => fuser::FileType::CharDevice,
+        FileType::BlockDevice => fuser::FileType::BlockDevice,
+        _ => fuser::FileType::RegularFile,
+    }
+}
+
+/// One read, answered when the test lets it.
+fn answer(shared: &Shared, index: usize, fh: u64, offset: u64, size: u32, reply: ReplyData) {
+    let data = &shared.tree.nodes[index].data;
+    let start = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(data.len());
+    let end = start.saturating_add(size as usize).min(data.len());
+    let began = Instant::now();
+    let mut state = shared.lock();
+    let mut counted = false;
+    loop {
+        let closing = state.closing;
+        let control = state.files.entry(index).or_default();
+        if control.stands(fh, end as u64) && !closing {
+            if !counted {
+                counted = true;
+                control.standing += 1;
+                shared.changed.notify_all();
+            }
+            state = shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(|e| e.into_inner());
+            continue;
+        }
+        let left = control.delay.map(|d| d.saturating_sub(began.elapsed()));
+        match left {
+            Some(left) if !left.is_zero() && !closing => {
+                state = shared
+                    .changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(|e| e.into_inner())
+                    .0;
+            }
+            _ => break,
+        }
+    }
+    let control = state.files.entry(index).or_default();
+    if counted {
+        control.standing -= 1;
+    }
+    let failure = control.fails(end as u64);
+    if failure.is_none() {
+        control.bytes += (end - start) as u64;
+    }
+    drop(state);
+    match failure {
+        Some(errno) => reply.error(fuser::Errno::from_i32(errno.raw_os_error())),
+        None => reply.data(&data[start..end]),
+    }
+}
+
+/// Answers a question for an xattr, or its size.
+fn xattr(value: &[u8], size: u32, reply: ReplyXattr) {
+    if size == 0 {
+        reply.size(value.len() as u32);
+    } else if value.len() > size as usize {
+        reply.error(fuser::Errno::ERANGE);
+    } else {
+        reply.data(value);
+    }
+}
+
+impl Filesystem for Server {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let refused = |e: &dyn Debug| io::Error::other(format!("FUSE settings: {e:?}"));
+        // Reads that stand must not keep others from being sent.
+        config.set_max_background(1000).map_err(|e| refused(&e))?;
+        config
+            .set_max_readahead(PIECE as u32)
+            .map_err(|e| refused(&e))?;
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self
+            .node(parent)
+            .and_then(|(_, n)| n.names.get(name.as_bytes()));
+        match found {
+            Some(index) => reply.entry(&FOREVER, &self.attr(*index), Generation(1)),
+            None => reply.error(fuser::Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.node(ino) {
+            Some((index, _)) => reply.attr(&FOREVER, &self.attr(index)),
+            None => reply.error(fuser::Errno::ENOENT),
+        }
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.node(ino) {
+            Some((_, node)) => reply.data(&node.data),
+            None => reply.error(fuser::Errno::ENOENT),
+        }
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.node(ino).is_none() {
+            return reply.error(fuser::Errno::ENOENT);
+        }
+        let fh = self.shared.change(|s| {
+            s.handles += 1;
+            s.handles
+        });
+        // Without the second, to open the file would wait for the pages which
+        // a read that stands has locked.
+        let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_KEEP_CACHE;
+        reply.opened(FileHandle(fh), flags);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Some((index, _)) = self.node(ino) else {
+            return reply.error(fuser::Errno::ENOENT);
+        };
+        let shared = self.shared.clone();
+        let controlled = shared.change(|s| {
+            let c = s.files.entry(index).or_default();
+            c.readers.insert(fh.0);
+            c.stop.is_some() || c.delay.is_some()
+        });
+        if controlled {
+            // Its own thread, so that other requests are served meanwhile.
+            std::thread::spawn(move || answer(&shared, index, fh.0, offset, size, reply));
+        } else {
+            answer(&shared, index, fh.0, offset, size, reply);
+        }
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let Some((index, node)) = self.node(ino) else {
+            return reply.error(fuser::Errno::ENOENT);
+        };
+        let own = [(&b"."[..], index), (&b".."[..], node.parent)];
+        let names = node.names.iter().map(|(n, i)| (n.as_slice(), *i));
+        let all = own.into_iter().chain(names).enumerate();
+        for (place, (name, i)) in all.skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
+            let kind = kind(self.shared.tree.nodes[i].kind);
+            if reply.add(number(i), place as u64 + 1, kind, OsStr::from_bytes(name)) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let value = self
+            .node(ino)
+            .and_then(|(_, n)| n.xattrs.get(name.to_str()?));
+        match value {
+            Some(value) => xattr(value, size, reply),
+            None => reply.error(fuser::Errno::ENODATA),
+        }
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let mut all = Vec::new();
+        for name in self.node(ino).iter().flat_map(|(_, n)| n.xattrs.keys()) {
+            all.extend_from_slice(name.as_bytes());
+            all.push(0);
+        }
+        xattr(&all, size, reply);
+    }
+}
