@@ -56,7 +56,6 @@ impl Preparation<'_> {
     pub(super) fn run(&self, context: &mut Context<Nothing>) -> Result<Prepared> {
         self.remove_old(context)?;
         let work = self.make(context)?;
-        self.check_types(context)?;
         let mut access = context
             .want_write(self.mnt)
             .map_err(|e| self.refuse(e, "cannot be written to"))?;
@@ -207,23 +206,6 @@ impl Preparation<'_> {
             .set_attributes(&work, &mut attributes)
             .map_err(failed)?;
         Ok(work)
-    }
-
-    /// Listings must tell whiteouts from files.
-    fn check_types(&self, context: &mut Context<Nothing>) -> Result {
-        let failed = |e| self.refuse(e, "cannot be read");
-        let file = open_dir(Path::new(self.mnt, self.base), self.cred).map_err(failed)?;
-        let mut has_types = false;
-        for_each_entry(context, &file, &mut |entry| {
-            has_types = u32::from(entry.d_type) != vfs::bindings::DT_UNKNOWN;
-            entry.name != WORK
-        })
-        .map_err(failed)?;
-        if has_types {
-            Ok(())
-        } else {
-            Err(self.lacks(EOPNOTSUPP, "does not list the types of files (d_type)"))
-        }
     }
 
     fn check_xattrs(&self, access: &mut WriteAccess<'_>, work: &Dentry) -> Result {
