@@ -8,6 +8,9 @@
 //! point: who reaches it stands there until `0` is written, or he is killed.
 //! `once` arms it for the first who comes only. To read it tells how it is armed,
 //! and how many stand there.
+//!
+//! `1` in `rovl/no_tmpfile` makes mounts from then on do without `->tmpfile`, as
+//! on an upper filesystem that has none.
 
 /// Where a copy-up can be made to stand still.
 #[derive(Clone, Copy)]
@@ -30,8 +33,14 @@ pub(crate) enum Point {
 #[cfg(not(CONFIG_ROVL_DEBUG))]
 pub(crate) fn point(_point: Point) {}
 
+/// Whether a mount may use the upper filesystem's `->tmpfile`.
+#[cfg(not(CONFIG_ROVL_DEBUG))]
+pub(crate) fn may_use_tmpfile() -> bool {
+    true
+}
+
 #[cfg(CONFIG_ROVL_DEBUG)]
-pub(crate) use armed::{point, Files};
+pub(crate) use armed::{may_use_tmpfile, point, Files};
 
 #[cfg(CONFIG_ROVL_DEBUG)]
 mod armed {
@@ -132,14 +141,48 @@ mod armed {
         }
     }
 
+    static NO_TMPFILE: Atomic<u32> = Atomic::new(0);
+
+    /// Whether a mount may use the upper filesystem's `->tmpfile`.
+    pub(crate) fn may_use_tmpfile() -> bool {
+        NO_TMPFILE.load(Relaxed) == 0
+    }
+
+    /// [`NO_TMPFILE`] as a file.
+    struct NoTmpfile;
+
+    impl Writer for NoTmpfile {
+        fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            writeln!(f, "{}", NO_TMPFILE.load(Relaxed))
+        }
+    }
+
+    impl Reader for NoTmpfile {
+        fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+            let mut text = [0; 2];
+            let len = reader.len();
+            let text = text.get_mut(..len).ok_or(EINVAL)?;
+            reader.read_slice(text)?;
+            let value = match text.trim_ascii() {
+                b"0" => 0,
+                b"1" => 1,
+                _ => return Err(EINVAL),
+            };
+            NO_TMPFILE.store(value, Relaxed);
+            Ok(())
+        }
+    }
+
     /// The files of all points; they go when this is dropped.
     pub(crate) struct Files {
         _files: [Pin<KBox<File<Control>>>; 6],
+        _no_tmpfile: Pin<KBox<File<NoTmpfile>>>,
     }
 
     impl Files {
         pub(crate) fn new() -> Result<Self> {
-            let dir = Dir::new(c"rovl").subdir(c"pause");
+            let top = Dir::new(c"rovl");
+            let dir = top.subdir(c"pause");
             let file =
                 |name, gate| KBox::pin_init(dir.read_write_file(name, Control(gate)), GFP_KERNEL);
             Ok(Self {
@@ -151,6 +194,10 @@ mod armed {
                     file(c"linked", &LINKED)?,
                     file(c"waiter", &WAITER)?,
                 ],
+                _no_tmpfile: KBox::pin_init(
+                    top.read_write_file(c"no_tmpfile", NoTmpfile),
+                    GFP_KERNEL,
+                )?,
             })
         }
     }

@@ -9,6 +9,7 @@
 
 use super::{refuse, Quoted, Reason};
 use crate::{
+    copyup::pause,
     vfs::{
         self,
         acl::Kind,
@@ -227,7 +228,8 @@ impl Preparation<'_> {
     }
 
     fn can_tmpfile(&self, access: &mut WriteAccess<'_>, work: &Dentry) -> bool {
-        work.positive().is_ok_and(|inode| inode.has_tmpfile())
+        pause::may_use_tmpfile()
+            && work.positive().is_ok_and(|inode| inode.has_tmpfile())
             && access.tmpfile(work, 0, self.cred).is_ok()
     }
 }
