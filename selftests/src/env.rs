@@ -25,6 +25,11 @@ pub enum Fs {
     Xfs,
     Btrfs,
     Tmpfs,
+    /// Has no ->tmpfile: a copy gets a temporary name in the work directory. It
+    /// has no RENAME_WHITEOUT either, so lower objects cannot be renamed.
+    Jfs,
+    /// An ext4 of which the module is told not to use its ->tmpfile.
+    NoTmpfile,
     /// Read-only images, made from a staging directory.
     Erofs,
     Squashfs,
@@ -38,6 +43,8 @@ impl Fs {
             Fs::Xfs => "xfs",
             Fs::Btrfs => "btrfs",
             Fs::Tmpfs => "tmpfs",
+            Fs::Jfs => "jfs",
+            Fs::NoTmpfile => "notmpfile",
             Fs::Erofs => "erofs",
             Fs::Squashfs => "squashfs",
         }
@@ -50,7 +57,7 @@ impl Fs {
     /// The type mount(2) knows.
     pub fn fstype(self) -> &'static str {
         match self {
-            Fs::Other => "ext4",
+            Fs::Other | Fs::NoTmpfile => "ext4",
             fs => fs.name(),
         }
     }
@@ -100,6 +107,14 @@ impl Variant {
             lower: Fs::Ext4,
         },
     ];
+
+    /// Both layers, or all that is not said otherwise, on one file system.
+    pub const fn on(fs: Fs) -> Variant {
+        Variant {
+            upper: fs,
+            lower: fs,
+        }
+    }
 
     pub fn tag(self) -> String {
         if self == Variant::DEFAULT {
@@ -338,6 +353,7 @@ pub fn make_fs(fs: Fs, device: &Path) {
         "ext4" => sys::run("mkfs.ext4", &[o("-q"), o("-F"), o("-E"), o("nodiscard"), d]),
         "xfs" => sys::run("mkfs.xfs", &[o("-q"), o("-f"), o("-K"), d]),
         "btrfs" => sys::run("mkfs.btrfs", &[o("-q"), o("-f"), o("-K"), d]),
+        "jfs" => sys::run("mkfs.jfs", &[o("-q"), d]),
         other => panic!("no mkfs for {other}"),
     };
 }
@@ -351,6 +367,7 @@ pub fn check_fs(fs: Fs, device: &Path) {
         "ext4" => sys::run("e2fsck", &[o("-f"), o("-n"), d]),
         "xfs" => sys::run("xfs_repair", &[o("-n"), o("-f"), d]),
         "btrfs" => sys::run("btrfs", &[o("check"), d]),
+        "jfs" => sys::run("fsck.jfs", &[o("-f"), o("-n"), d]),
         other => panic!("no fsck for {other}"),
     };
 }
@@ -451,11 +468,12 @@ pub fn pipe() -> (std::fs::File, std::fs::File) {
     (r.into(), w.into())
 }
 
-/// fork(2). Called only while the process has one thread.
+/// fork(2). The child has one thread; where the parent has several, it may only
+/// make system calls and allocate.
 pub fn fork() -> i32 {
     let _ = std::io::stdout().flush();
-    // SAFETY: the process has one thread here, so the child may go on
-    // with everything the parent could.
+    // SAFETY: with one thread the child may go on with everything the parent
+    // could; with several it does what the C library allows, as said above.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     pid

@@ -34,7 +34,7 @@ use fuser::{
 };
 
 use crate::sys::{self, Errno, Expect, FileType};
-use crate::watch::LIMIT;
+use crate::watch::limit;
 
 /// The most that one request of the page cache asks for.
 pub const PIECE: u64 = 16 << 10;
@@ -204,12 +204,22 @@ impl FuseTree {
     }
 }
 
-/// Whose reads stand still.
+/// Whose reads stand still, or fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     /// Those through the open file that comes to the offset first.
     First(Option<u64>),
     All,
+}
+
+impl Who {
+    /// Whether `fh`, which has come there, is one of them.
+    fn takes(&mut self, fh: u64) -> bool {
+        if *self == Who::First(None) {
+            *self = Who::First(Some(fh));
+        }
+        *self == Who::All || *self == Who::First(Some(fh))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -221,6 +231,7 @@ struct Stop {
 #[derive(Clone, Copy)]
 struct Failure {
     at: u64,
+    who: Who,
     errno: Errno,
     /// How often; for ever if `None`.
     left: Option<usize>,
@@ -244,18 +255,15 @@ impl Control {
         let Some(stop) = &mut self.stop else {
             return false;
         };
-        if end <= stop.at {
-            return false;
-        }
-        if stop.who == Who::First(None) {
-            stop.who = Who::First(Some(fh));
-        }
-        stop.who == Who::All || stop.who == Who::First(Some(fh))
+        end > stop.at && stop.who.takes(fh)
     }
 
     /// Whether a read of bytes before `end` has to fail.
-    fn fails(&mut self, end: u64) -> Option<Errno> {
+    fn fails(&mut self, fh: u64, end: u64) -> Option<Errno> {
         let failure = self.failure.as_mut().filter(|f| end > f.at)?;
+        if !failure.who.takes(fh) {
+            return None;
+        }
         let errno = failure.errno;
         if let Some(left) = &mut failure.left {
             *left -= 1;
@@ -296,7 +304,7 @@ impl Shared {
 
     /// Waits for `done`; false if it does not come about within the limit.
     fn wait_for(&self, mut done: impl FnMut(&mut State) -> bool) -> bool {
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + limit();
         let mut state = self.lock();
         while !done(&mut state) {
             let left = end.saturating_duration_since(Instant::now());
@@ -389,9 +397,25 @@ impl Fuse {
     /// Reads of bytes at or after `offset` fail, the next `times` or all.
     #[track_caller]
     pub fn fail_at(&self, path: &str, offset: u64, errno: Errno, times: Option<usize>) {
-        let at = offset;
-        let left = times;
-        self.control(path, |c| c.failure = Some(Failure { at, errno, left }));
+        let failure = Failure {
+            at: offset,
+            who: Who::All,
+            errno,
+            left: times,
+        };
+        self.control(path, |c| c.failure = Some(failure));
+    }
+
+    /// Reads by the open file that comes to `offset` first fail there, always.
+    #[track_caller]
+    pub fn fail_first_at(&self, path: &str, offset: u64, errno: Errno) {
+        let failure = Failure {
+            at: offset,
+            who: Who::First(None),
+            errno,
+            left: None,
+        };
+        self.control(path, |c| c.failure = Some(failure));
     }
 
     #[track_caller]
@@ -406,7 +430,7 @@ impl Fuse {
         self.control(path, |c| c.delay = each);
     }
 
-    /// How many reads stand at the stop now.
+    /// How many reads stand at the stop now; by readahead a copy-up has several.
     #[track_caller]
     pub fn standing(&self, path: &str) -> usize {
         self.control(path, |c| c.standing)
@@ -603,7 +627,7 @@ fn answer(shared: &Shared, index: usize, fh: u64, offset: u64, size: u32, reply:
     if counted {
         control.standing -= 1;
     }
-    let failure = control.fails(end as u64);
+    let failure = control.fails(fh, end as u64);
     if failure.is_none() {
         control.bytes += (end - start) as u64;
     }

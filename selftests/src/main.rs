@@ -23,6 +23,7 @@
 mod bench;
 mod env;
 mod fuse;
+mod pause;
 mod runner;
 mod stack;
 mod suites;

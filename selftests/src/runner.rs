@@ -21,6 +21,7 @@ pub struct Test {
     run: fn(&T),
     needs: &'static [Fs],
     matrix: bool,
+    uppers: &'static [Fs],
     not_on: &'static [Fs],
     patience: u64,
 }
@@ -35,6 +36,7 @@ impl Test {
             run,
             needs: &[],
             matrix: false,
+            uppers: &[],
             not_on: &[],
             patience: 1,
         }
@@ -52,16 +54,26 @@ impl Test {
         self
     }
 
+    /// Repeated with these as the upper file system, and the lower one unless
+    /// the test makes that itself.
+    pub fn uppers(mut self, uppers: &'static [Fs]) -> Test {
+        self.uppers = uppers;
+        self
+    }
+
     /// Makes no sense with these file systems, for a reason said at the test.
     pub fn not_on(mut self, not_on: &'static [Fs]) -> Test {
         self.not_on = not_on;
         self
     }
 
-    fn suits(&self, variant: Variant) -> bool {
-        self.matrix
-            && !self.not_on.contains(&variant.upper)
-            && !self.not_on.contains(&variant.lower)
+    fn variants(&self) -> impl Iterator<Item = Variant> + '_ {
+        let matrix = Variant::MATRIX.into_iter().filter(|_| self.matrix);
+        let uppers = self.uppers.iter().map(|fs| Variant::on(*fs));
+        let more = uppers.filter(|v| !(self.matrix && Variant::MATRIX.contains(v)));
+        matrix
+            .chain(more)
+            .filter(|v| !self.not_on.contains(&v.upper) && !self.not_on.contains(&v.lower))
     }
 
     /// May take this many times the usual limit.
@@ -99,10 +111,12 @@ pub fn cases(tests: &[Test]) -> Vec<Case> {
     if std::env::var_os("ROVL_MATRIX").is_some_and(|v| v == "no") {
         return all;
     }
-    for variant in Variant::MATRIX {
-        let repeated = tests.iter().filter(|t| t.suits(variant));
-        all.extend(repeated.map(|t| case(t, variant)));
-    }
+    let mut repeated: Vec<Case> = tests
+        .iter()
+        .flat_map(|t| t.variants().map(move |v| case(t, v)))
+        .collect();
+    repeated.sort_by_key(|c| (c.variant.upper, c.variant.lower));
+    all.extend(repeated);
     all
 }
 

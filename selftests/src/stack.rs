@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::env::{mount_device, Fs, T};
+use crate::pause::{self, NoTmpfile};
 use crate::sys::{self, Expect, FsContext, Res};
 use crate::tree::{is_whiteout, Snapshot, Take, Tree};
 
@@ -24,6 +25,9 @@ pub struct Stack<'a> {
 
 impl<'a> Stack<'a> {
     pub fn new(t: &'a T) -> Stack<'a> {
+        if t.variant.upper == Fs::NoTmpfile {
+            pause::need_no_tmpfile(t);
+        }
         let room = t.room(t.variant.upper).join(t.fresh("stack"));
         sys::mkdir(&room, 0o755).works();
         let made = |name: &str| {
@@ -144,12 +148,53 @@ impl<'a> Stack<'a> {
             work: self.work,
             mnt: self.mnt,
             writable: self.writable,
+            no_tmpfile: self.t.variant.upper == Fs::NoTmpfile,
             before,
             mounted: AtomicBool::new(false),
             work_checked: AtomicBool::new(true),
         }));
         self.t.keep(&o);
         o
+    }
+}
+
+/// The copies of a mount, from `/proc/self/mountstats`.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    pub started: u64,
+    pub done: u64,
+    pub failed: u64,
+    /// Of data.
+    pub bytes: u64,
+    pub in_flight: Vec<InFlight>,
+}
+
+/// A copy that is being made.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// In the tree of the mount.
+    pub path: String,
+    pub done: u64,
+    pub total: u64,
+    pub pid: i32,
+    pub waiters: usize,
+}
+
+fn number<N: std::str::FromStr>(words: &[&str], at: usize) -> Option<N> {
+    words.get(at)?.parse().ok()
+}
+
+impl Copies {
+    /// How many wait for the copy of `path`, if there is one.
+    pub fn waiters(&self, path: &str) -> Option<usize> {
+        self.of(path).map(|c| c.waiters)
+    }
+
+    /// The copy of `path`, if there is one.
+    pub fn of(&self, path: &str) -> Option<&InFlight> {
+        self.in_flight
+            .iter()
+            .find(|c| c.path.trim_start_matches('/') == path.trim_start_matches('/'))
     }
 }
 
@@ -160,6 +205,7 @@ struct Inner {
     work: PathBuf,
     mnt: PathBuf,
     writable: bool,
+    no_tmpfile: bool,
     before: Vec<Snapshot>,
     mounted: AtomicBool,
     work_checked: AtomicBool,
@@ -249,6 +295,7 @@ impl Overlay {
     /// Mounts the same layers at another place as well.
     pub fn mount_at(&self, at: &Path) -> Res<()> {
         let fc = self.context()?;
+        let _no_tmpfile = self.0.no_tmpfile.then(NoTmpfile::set);
         fc.create()?;
         fc.attach(at, false)
     }
@@ -296,6 +343,38 @@ impl Overlay {
     /// Leftovers in the work directory belong to this test.
     pub fn work_not_checked(&self) {
         self.0.work_checked.store(false, Ordering::Relaxed);
+    }
+
+    /// What the mount tells of its copies; `None` if it tells nothing.
+    pub fn copies(&self) -> Option<Copies> {
+        let all = std::fs::read_to_string("/proc/self/mountstats").ok()?;
+        let head = format!(" mounted on {} with fstype ", self.0.mnt.display());
+        let mut lines = all.lines().skip_while(|l| !l.contains(&head));
+        lines.next()?;
+        let mut copies = None;
+        for line in lines.take_while(|l| !l.starts_with("device ")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.first() {
+                Some(&"copies:") => {
+                    copies = Some(Copies {
+                        started: number(&words, 2)?,
+                        done: number(&words, 4)?,
+                        failed: number(&words, 6)?,
+                        bytes: number(&words, 8)?,
+                        in_flight: Vec::new(),
+                    });
+                }
+                Some(&"copy:") => copies.as_mut()?.in_flight.push(InFlight {
+                    path: words.get(1)?.to_string(),
+                    done: number(&words, 3)?,
+                    total: number(&words, 5)?,
+                    pid: number(&words, 7)?,
+                    waiters: number(&words, words.len() - 1)?,
+                }),
+                _ => {}
+            }
+        }
+        copies
     }
 
     /// The merged tree.

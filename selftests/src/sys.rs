@@ -727,6 +727,32 @@ pub fn umount_detach(at: &Path) {
     let _ = rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH);
 }
 
+/// A file system that is frozen until this is dropped.
+pub struct Frozen(OwnedFd);
+
+const FIFREEZE: libc::Ioctl = 0xc004_5877_u32 as libc::Ioctl;
+const FITHAW: libc::Ioctl = 0xc004_5878_u32 as libc::Ioctl;
+
+impl Frozen {
+    /// Freezes the file system that has `at`.
+    pub fn freeze(at: &Path) -> Res<Frozen> {
+        let fd = open(at, OFlags::RDONLY)?;
+        // SAFETY: takes no memory of ours.
+        let r = unsafe { libc::ioctl(fd.as_raw_fd(), FIFREEZE, 0) };
+        wrap_raw(i64::from(r), || format!("freeze of {at:?}"))?;
+        Ok(Frozen(fd))
+    }
+
+    pub fn thaw(self) {}
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::ioctl(self.0.as_raw_fd(), FITHAW, 0) };
+    }
+}
+
 /// A directory on which a test mounts things of its own.
 pub fn private_mounts() {
     use rustix::mount::{mount_change, MountPropagationFlags};
