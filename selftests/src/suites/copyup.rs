@@ -7,11 +7,14 @@
 mod copiers;
 #[allow(non_snake_case)]
 mod freeze;
+pub mod kills;
+mod links;
 #[allow(non_snake_case)]
 mod names;
 mod ops;
 #[allow(non_snake_case)]
 mod readers;
+pub mod ways;
 
 use std::os::fd::OwnedFd;
 
@@ -30,6 +33,8 @@ pub fn tests() -> Vec<Test> {
         copiers::tests(),
         readers::tests(),
         freeze::tests(),
+        links::tests(),
+        kills::tests(),
     ]
     .concat()
 }
