@@ -14,6 +14,7 @@ mod names;
 mod ops;
 #[allow(non_snake_case)]
 mod readers;
+mod sizes;
 pub mod ways;
 
 use std::os::fd::OwnedFd;
@@ -34,6 +35,7 @@ pub fn tests() -> Vec<Test> {
         readers::tests(),
         freeze::tests(),
         links::tests(),
+        sizes::tests(),
         kills::tests(),
     ]
     .concat()
