@@ -9,6 +9,7 @@ mod copiers;
 mod freeze;
 pub mod kills;
 mod links;
+mod mapped;
 #[allow(non_snake_case)]
 mod names;
 mod ops;
@@ -36,6 +37,7 @@ pub fn tests() -> Vec<Test> {
         freeze::tests(),
         links::tests(),
         sizes::tests(),
+        mapped::tests(),
         kills::tests(),
     ]
     .concat()
