@@ -21,8 +21,10 @@
 #![deny(warnings)]
 
 mod bench;
+mod device;
 mod env;
 mod fuse;
+mod log_writes;
 mod pause;
 mod runner;
 mod stack;

@@ -5,6 +5,7 @@
 // Tests of the races have the names of their rows in the table: `R1_...`.
 #[allow(non_snake_case)]
 mod copiers;
+mod failures;
 #[allow(non_snake_case)]
 mod freeze;
 pub mod kills;
@@ -13,6 +14,7 @@ mod mapped;
 #[allow(non_snake_case)]
 mod names;
 mod ops;
+mod power;
 #[allow(non_snake_case)]
 mod readers;
 mod sizes;
@@ -38,7 +40,9 @@ pub fn tests() -> Vec<Test> {
         links::tests(),
         sizes::tests(),
         mapped::tests(),
+        failures::tests(),
         kills::tests(),
+        power::tests(),
     ]
     .concat()
 }

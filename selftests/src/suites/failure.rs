@@ -538,9 +538,8 @@ fn too_long_a_path(t: &T) {
     assert_names(o.u("/"), &[]);
 }
 
-/// Every allocation of an operation fails once; then the tree is as before
-/// or as after it, and nothing is left over.
-fn allocation_failures(t: &T) {
+/// `fail-nth` of a thread makes any of its allocations fail, and says nothing.
+pub(super) fn prepare_fault_injection(t: &T) {
     if !Path::new("/proc/thread-self/fail-nth").exists() {
         t.skip("this kernel has no fault injection");
     }
@@ -554,6 +553,12 @@ fn allocation_failures(t: &T) {
         let path = Path::new("/sys/kernel/debug").join(file);
         std::fs::write(&path, value).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     }
+}
+
+/// Every allocation of an operation fails once; then the tree is as before
+/// or as after it, and nothing is left over.
+fn allocation_failures(t: &T) {
+    prepare_fault_injection(t);
     type Op = fn(&Overlay, usize) -> sys::Res<()>;
     let operations: [(&str, Op); 10] = [
         ("open", |o, i| {
