@@ -5,6 +5,7 @@
 // Tests of the races have the names of their rows in the table: `R1_...`.
 #[allow(non_snake_case)]
 mod copiers;
+mod detached;
 mod failures;
 #[allow(non_snake_case)]
 mod freeze;
@@ -13,6 +14,7 @@ mod links;
 mod mapped;
 #[allow(non_snake_case)]
 mod names;
+mod old_fds;
 mod ops;
 mod power;
 #[allow(non_snake_case)]
@@ -43,6 +45,8 @@ pub fn tests() -> Vec<Test> {
         failures::tests(),
         kills::tests(),
         power::tests(),
+        detached::tests(),
+        old_fds::tests(),
     ]
     .concat()
 }

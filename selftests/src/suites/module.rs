@@ -23,14 +23,14 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// The module, if there is one to be unloaded.
-fn module(t: &T) -> PathBuf {
+pub(super) fn module(t: &T) -> PathBuf {
     match &t.config.module {
         Some(path) => path.clone(),
         None => t.skip("no module to load and unload: ROVL_MODULE is not set"),
     }
 }
 
-fn load(t: &T) -> Res<()> {
+pub(super) fn load(t: &T) -> Res<()> {
     let file = sys::open(module(t), OFlags::RDONLY)?;
     rustix::system::finit_module(&file, c"", 0).map_err(|e| Fail::new("finit_module", e))
 }
@@ -43,7 +43,7 @@ fn unload(t: &T) -> Res<()> {
 
 /// The last mount goes from a work item of the kernel, a moment later.
 #[track_caller]
-fn unload_soon(t: &T) {
+pub(super) fn unload_soon(t: &T) {
     for _ in 0..500 {
         match unload(t) {
             Err(e) if e.errno == Errno::AGAIN || e.errno == Errno::BUSY => {
