@@ -8,8 +8,8 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
-.PHONY: all module env shell run check bench mount.rovl helper_install rustfmt \
-	rustfmtcheck clippy doc \
+.PHONY: all module env shell run check check-stress bench mount.rovl \
+	helper_install rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
 KERNEL ?= stock
@@ -109,6 +109,11 @@ bench: module
 	@$(IN) python3 tools/bench.py --kernel $(KERNEL) $(if $(QUICK),--quick) \
 		$(if $(T),--row '$(T)') $(if $(BASE),--base $(BASE))
 
+check-stress: module
+	$(if $(PAUSE),@$(ENV) build $(KERNEL) pause)
+	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) --test stress. \
+		--minutes $(or $(MINUTES),10)
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -158,6 +163,7 @@ help:
 	@echo '  make check T=NAME     one of them'
 	@echo '  make check KERNEL=debug   on the debug kernel'
 	@echo '  make check PAUSE=1    with a module that tests can make stand still'
+	@echo '  make check-stress MINUTES=N   everything against copy-up at once, for N minutes'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (under 10 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'

@@ -295,7 +295,9 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
         "ROVL_SCRATCH": "/dev/rovl/scratch",
         "ROVL_TESTS": " ".join(arguments.test or sorted({n.split(".")[0] + "." for n in names})),
         "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
-        "ROVL_TIMEOUT": "300" if debug else "60",
+        "ROVL_TIMEOUT": str((300 if debug else 60) + 120 * arguments.minutes),
+        "ROVL_MINUTES": str(arguments.minutes or ""),
+        "ROVL_SEED": os.environ.get("ROVL_SEED", ""),
         "ROVL_MATRIX": os.environ.get("ROVL_MATRIX", ""),
         "ROVL_VERBOSE": os.environ.get("ROVL_VERBOSE", ""),
         "ROVL_MODULE": "/job/rovl.ko" if under_test else "",
@@ -304,8 +306,8 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     result = run(Machine(
         kernel=arguments.kernel, job=job, module=module if under_test else None, files=files,
         disks=[Disk("scratch", size=6 << 30)], env=variables,
-        timeout=VM_TIMEOUT[arguments.kernel], output=stream.feed,
-        log=BUILD / f"console-{arguments.kernel}.log"))
+        timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes,
+        output=stream.feed, log=BUILD / f"console-{arguments.kernel}.log"))
     stream.close()
     if explanation := result.explain():
         for line in explanation.split("\n"):
@@ -329,11 +331,12 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     results.add(KERNEL_LOG_NAME, Verdict.PASSED if log_good else Verdict.FAILED)
 
 
-def build_tests() -> list[str]:
-    """Builds the selftests and gives the names of all of them."""
+def build_tests(wanted: list[str]) -> list[str]:
+    """Builds the selftests and gives their names, and those run only if they are wanted."""
     cargo("build", "--release", "--locked")
     cargo("build", "--release", "--locked", crate=MOUNT_HELPER)
-    return command(BUILD / "release" / "rovl_tests", "--list").split()
+    program = BUILD / "release" / "rovl_tests"
+    return command(program, "--list", *wanted).split()
 
 
 # --- The command ---------------------------------------------------------------------
@@ -351,6 +354,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--fstype", default=os.environ.get("ROVL_FSTYPE") or "rovl",
                         help="what the selftests mount (%(default)s); overlay proves the "
                              "tests on the kernel's own")
+    parser.add_argument("--minutes", type=int, default=0,
+                        help="how long the test `stress.copyup` goes on (default: 1)")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     arguments.test = [n for text in arguments.test for n in re.split(r"[ ,]+", text) if n]
@@ -372,7 +377,7 @@ def main() -> int:
         # They look at the source, and have been run with the stock kernel.
         checks = []
     try:
-        tests = [n for n in build_tests() if selected(n, arguments.test)]
+        tests = [n for n in build_tests(arguments.test) if selected(n, arguments.test)]
     except CheckError as error:
         say("\n".join(f"# {line}" for line in str(error).split("\n")[-LINES_OF_OUTPUT:]))
         say("not ok selftests.build")

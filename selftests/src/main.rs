@@ -16,6 +16,8 @@
 //! - `ROVL_TIMEOUT`: seconds a test may take, 60 by default.
 //! - `ROVL_MODULE`: path of `rovl.ko`, for the tests which load and unload it.
 //! - `ROVL_HELPER`: path of `mount.rovl`, if it is not installed in `/sbin`.
+//! - `ROVL_MINUTES`, `ROVL_SEED`: how long `stress.copyup` goes on, and where its
+//!   random numbers begin.
 //! - `ROVL_VERBOSE`: how long each test took.
 
 #![deny(warnings)]
@@ -48,7 +50,7 @@ fn main() {
         .map(String::from)
         .collect();
     let mut cases = runner::cases(&suites::all());
-    cases.retain(|c| runner::selected(&c.name, &patterns));
+    cases.retain(|c| c.wanted(&patterns));
     let check_layers = runner::selected(runner::LAYERS_CLEAN, &patterns);
     if args.iter().any(|a| a == "--list") {
         for case in &cases {

@@ -24,6 +24,7 @@ pub struct Test {
     uppers: &'static [Fs],
     not_on: &'static [Fs],
     patience: u64,
+    only_by_name: bool,
 }
 
 impl Test {
@@ -39,7 +40,14 @@ impl Test {
             uppers: &[],
             not_on: &[],
             patience: 1,
+            only_by_name: false,
         }
+    }
+
+    /// Not run unless it is asked for by name.
+    pub fn only_by_name(mut self) -> Test {
+        self.only_by_name = true;
+        self
     }
 
     /// File systems to be set up besides those of the variant.
@@ -92,6 +100,11 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether it is one of those asked for.
+    pub fn wanted(&self, patterns: &[String]) -> bool {
+        selected(&self.name, patterns) && !(self.test.only_by_name && patterns.is_empty())
+    }
+
     fn filesystems(&self) -> Vec<Fs> {
         let mut all = vec![self.variant.upper, self.variant.lower];
         all.extend(self.test.needs);

@@ -25,6 +25,7 @@ mod permission;
 mod races;
 mod readdir;
 mod seen;
+mod stress;
 mod unmount;
 
 pub fn all() -> Vec<Test> {
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Test> {
         failure::tests(),
         seen::tests(),
         unmount::tests(),
+        stress::tests(),
         module::tests(),
         fuse::tests(),
     ]
