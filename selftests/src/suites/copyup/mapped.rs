@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         test("R11_mapped_at_each_pause_point", mapped_at_each_point),
         test("R11_no_torn_pages", no_torn_pages),
         test("R11_text_busy_as_on_a_plain_filesystem", text_busy),
+        test("R11_text_busy_by_a_mapping", text_busy_by_a_mapping),
         test("R11_runs_on_through_copy_up", runs_on),
         test("R11_executed_during_copy_up", executed_during_copy_up),
         test("R11_executed_at_each_pause_point", executed_at_each_point),
@@ -298,10 +299,34 @@ fn busy_steps(dir: &Path) -> Vec<(&'static str, Option<Errno>)> {
     out
 }
 
+/// The same with a mapping for writing that outlives its descriptor.
+fn mapped_steps(dir: &Path) -> Vec<(&'static str, Option<Errno>)> {
+    let p = |i: usize| dir.join(format!("p{i}"));
+    let mut out = Vec::new();
+    let mut note = |what, e| out.push((what, e));
+    let fd = sys::open(p(3), OFlags::RDWR).works();
+    let map = Map::new(&fd, 4096, true, true).works();
+    drop(fd);
+    note(
+        "exec of what is mapped for writing",
+        spawn(&p(3)).map(|c| Running(c).stop()).err(),
+    );
+    drop(map);
+    note(
+        "exec when it is unmapped",
+        spawn(&p(3)).map(|c| Running(c).stop()).err(),
+    );
+    out
+}
+
 type Steps = fn(&Path) -> Vec<(&'static str, Option<Errno>)>;
 
 fn text_busy(t: &T) {
     as_on_a_plain_filesystem(t, busy_steps);
+}
+
+fn text_busy_by_a_mapping(t: &T) {
+    as_on_a_plain_filesystem(t, mapped_steps);
 }
 
 fn as_on_a_plain_filesystem(t: &T, steps: Steps) {
