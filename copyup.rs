@@ -33,12 +33,12 @@ use crate::{
         self,
         attr::Stat,
         inode::Kind,
-        lock::{Context, Held},
+        lock::{file_dentry, Context, Held},
         Dentry, Inode, Path,
     },
 };
 use in_flight::{Leadership, Role};
-use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 use pause::Point;
 
 /// How much of a regular file's data is wanted.
@@ -182,25 +182,23 @@ fn lead_copy<H: Held>(
 impl Copy<'_> {
     /// A regular file: data first, then it gets its name.
     fn regular<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
-        let nameless = self.create_nameless(ctx)?;
+        let (nameless, file) = self.create_nameless(ctx)?;
         pause::point(Point::Nameless);
-        self.fill(ctx, &nameless, lead)
+        let filled = self.fill(ctx, &file, lead);
+        // Who executes it must not find it open for writing.
+        vfs::file::close(file);
+        filled
             .and_then(|()| self.publish_file(ctx, &nameless, lead))
             .inspect_err(|_| nameless.discard(ctx, self))
     }
 
     /// Steps 3 and 4 for a regular file; afterwards it is whole and durable.
-    fn fill<H: Held>(
-        &self,
-        ctx: &mut Context<H>,
-        nameless: &nameless::Nameless,
-        lead: &Leadership<'_>,
-    ) -> Result {
-        let has_data = self.copy_data(ctx, nameless.file(), lead)?;
-        self.copy_metadata(ctx, nameless.dentry())?;
+    fn fill<H: Held>(&self, ctx: &mut Context<H>, file: &File, lead: &Leadership<'_>) -> Result {
+        let has_data = self.copy_data(ctx, file, lead)?;
+        self.copy_metadata(ctx, file_dentry(file))?;
         if has_data {
             // A crash after the name appears must not show an empty file.
-            ctx.fsync(nameless.file())?;
+            ctx.fsync(file)?;
         }
         Ok(())
     }

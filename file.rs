@@ -174,6 +174,11 @@ impl FileOperations for Rovl {
             copyup::copy_up(ctx, user_file.dentry())?;
         }
         let real = inode::real(user_file.inode())?;
+        // A writable mapping outlives the file it was made with, and is one of
+        // the backing file: our own inode does not know of it.
+        if user_file.is_executed() && real.is_upper && real.path.inode()?.is_open_for_write() {
+            return Err(ETXTBSY);
+        }
         Ok(OpenFile::new(open_real(user_file, &real)?, real.is_upper))
     }
 

@@ -19,7 +19,7 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// A regular file without its name.
 pub(super) struct Nameless {
-    file: ARef<File>,
+    dentry: ARef<Dentry>,
     /// Its name in `work/`, if it has one.
     pub(super) temp: Option<Name>,
 }
@@ -31,12 +31,8 @@ pub(super) struct Temp {
 }
 
 impl Nameless {
-    pub(super) fn file(&self) -> &File {
-        &self.file
-    }
-
     pub(super) fn dentry(&self) -> &Dentry {
-        file_dentry(&self.file)
+        &self.dentry
     }
 
     /// The copy came to nothing.
@@ -62,15 +58,19 @@ impl Temp {
 }
 
 impl Copy<'_> {
-    /// A regular file for the data, that only we can reach.
-    pub(super) fn create_nameless<H: Held>(&self, ctx: &mut Context<H>) -> Result<Nameless> {
+    /// A regular file that only we can reach, and open for its data.
+    pub(super) fn create_nameless<H: Held>(
+        &self,
+        ctx: &mut Context<H>,
+    ) -> Result<(Nameless, ARef<File>)> {
         let label = vfs::cred::for_copy_up(self.dentry)?;
         let cred = label.as_ref().unwrap_or(&self.writer);
         let _writer = vfs::cred::override_creds(cred);
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
         if self.upper.tmpfile {
             let file = access.tmpfile(&self.upper.work, 0, &self.writer)?;
-            return Ok(Nameless { file, temp: None });
+            let dentry = file_dentry(&file).into();
+            return Ok((Nameless { dentry, temp: None }, file));
         }
         let (dentry, name) = self.at_temp_name(&mut access, |mut temp| {
             temp.create(0)?;
@@ -79,10 +79,10 @@ impl Copy<'_> {
         let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
         let opened = Path::new(&self.upper.layer.mnt, &dentry).open(flags, &self.writer);
         match opened {
-            Ok(file) => Ok(Nameless {
-                file,
-                temp: Some(name),
-            }),
+            Ok(file) => {
+                let temp = Some(name);
+                Ok((Nameless { dentry, temp }, file))
+            }
             Err(e) => {
                 self.upper.remove_temp(&mut access, &name);
                 Err(e)

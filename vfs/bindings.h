@@ -10,6 +10,7 @@
 #include <linux/backing-file.h>
 #include <linux/cred.h>
 #include <linux/exportfs.h>
+#include <linux/file.h>
 #include <linux/fileattr.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
@@ -51,6 +52,7 @@ const unsigned int ROVL_CONST_DCACHE_MANAGE_TRANSIT = DCACHE_MANAGE_TRANSIT;
 const unsigned int ROVL_CONST_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 const unsigned int ROVL_CONST_LOOKUP_DIRECTORY = LOOKUP_DIRECTORY;
 const unsigned int ROVL_CONST_FMODE_CAN_ODIRECT = (__force unsigned int)FMODE_CAN_ODIRECT;
+const unsigned int ROVL_CONST_FMODE_EXEC = (__force unsigned int)FMODE_EXEC;
 const unsigned int ROVL_CONST_FMODE_WRITE = (__force unsigned int)FMODE_WRITE;
 const unsigned int ROVL_CONST_FMODE_OPENED = (__force unsigned int)FMODE_OPENED;
 const unsigned int ROVL_CONST_FMODE_NONOTIFY = (__force unsigned int)FMODE_NONOTIFY;

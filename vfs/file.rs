@@ -78,6 +78,11 @@ impl<F: FileSystem> UserFile<F> {
         unsafe { (*self.as_ptr()).f_mode & b::FMODE_WRITE != 0 }
     }
 
+    /// `__FMODE_EXEC`: opened to be executed.
+    pub(crate) fn is_executed(&self) -> bool {
+        self.flags() & b::FMODE_EXEC != 0
+    }
+
     /// `file_accessed`: the file has been read from.
     pub(crate) fn accessed(&self) {
         if self.flags() & O_NOATIME == 0 {
@@ -178,6 +183,13 @@ unsafe fn own_file(file: *mut b::file) -> Result<ARef<File>> {
     let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
     // SAFETY: counted for us; nobody else knows it, so no `fdget_pos` is on it.
     Ok(unsafe { ARef::from_raw(file.cast()) })
+}
+
+/// `__fput_sync`: closes a file at once, and not when the task goes back to user
+/// space. The caller holds no lock that closing it takes.
+pub(crate) fn close(file: ARef<File>) {
+    // SAFETY: the reference is counted and given away.
+    unsafe { b::__fput_sync(ARef::into_raw(file).as_ptr().cast()) };
 }
 
 /// The flags with which the backing file of a file with `flags` is opened:

@@ -34,6 +34,10 @@ void rovl_insert_inode_hash(struct inode *inode, u64 hashval)
 	__insert_inode_hash(inode, hashval);
 }
 void rovl_remove_inode_hash(struct inode *inode) { remove_inode_hash(inode); }
+bool rovl_inode_is_open_for_write(const struct inode *inode)
+{
+	return inode_is_open_for_write(inode);
+}
 bool rovl_inode_unhashed(struct inode *inode) { return inode_unhashed(inode); }
 bool rovl_inode_is_new(struct inode *inode)
 {

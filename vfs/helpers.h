@@ -31,6 +31,7 @@ void rovl_inode_lock(struct inode *inode);
 void rovl_inode_unlock(struct inode *inode);
 void rovl_insert_inode_hash(struct inode *inode, u64 hashval);
 void rovl_remove_inode_hash(struct inode *inode);
+bool rovl_inode_is_open_for_write(const struct inode *inode);
 bool rovl_inode_unhashed(struct inode *inode);
 bool rovl_inode_is_new(struct inode *inode);
 struct mnt_idmap *rovl_mnt_idmap(const struct vfsmount *mnt);

@@ -150,6 +150,12 @@ impl Inode {
         (uid, gid)
     }
 
+    /// `inode_is_open_for_write`: a file or a mapping may write to it.
+    pub(crate) fn is_open_for_write(&self) -> bool {
+        // SAFETY: the inode is valid; the counter is read in one go.
+        unsafe { b::rovl_inode_is_open_for_write(self.as_ptr()) }
+    }
+
     /// Whether this is a whiteout: a character device 0/0.
     pub(crate) fn is_whiteout(&self) -> bool {
         u32::from(self.mode()) & b::S_IFMT == b::S_IFCHR && self.rdev() == 0
