@@ -38,7 +38,9 @@ LINES_OF_OUTPUT = 60        # shown of a check that failed
 
 # How much slower the debug kernel is, and with that how much less is done on it.
 DEBUG_DIVISOR = 8
-VM_TIMEOUT = {"stock": 1800, "debug": 3000}
+VM_TIMEOUT = {"stock": 2400, "debug": 3600}
+# Seconds without output: longer than a test may take before the guest ends it itself.
+VM_IDLE = 900
 
 
 class Verdict(enum.Enum):
@@ -306,7 +308,7 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
     result = run(Machine(
         kernel=arguments.kernel, job=job, module=module if under_test else None, files=files,
         disks=[Disk("scratch", size=6 << 30)], env=variables,
-        timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes,
+        timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
         output=stream.feed, log=BUILD / f"console-{arguments.kernel}.log"))
     stream.close()
     if explanation := result.explain():
