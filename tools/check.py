@@ -13,8 +13,10 @@ is booted only if a test in it is selected. The last line is
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import enum
 import fnmatch
+import itertools
 import os
 import re
 import shutil
@@ -197,21 +199,37 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
     return checks + models.checks()
 
 
+def is_independent(name: str) -> bool:
+    """Whether a check may run beside others: it has a directory of its own, and one CPU
+    is enough for it.
+    """
+    return name.startswith(("model.copyup_", "model.mutant_"))
+
+
 def run_host_checks(checks: Iterable[tuple[str, Check]], results: Results) -> None:
-    for name, check in checks:
-        try:
-            said = check()
-        except (CheckError, models.ModelError) as error:
-            for line in str(error).rstrip().split("\n")[-LINES_OF_OUTPUT:]:
-                say(f"# {line}")
-            say(f"not ok {name}")
-            results.add(name, Verdict.FAILED)
-        except (Skipped, models.NotAsked) as reason:
-            say(f"ok {name} # SKIP {reason}")
-            results.add(name, Verdict.SKIPPED)
-        else:
-            say(f"ok {name} # {said}" if said else f"ok {name}")
-            results.add(name, Verdict.PASSED)
+    """Results come in the order of the checks, whatever runs beside what."""
+    for independent, group in itertools.groupby(checks, lambda c: is_independent(c[0])):
+        workers = os.cpu_count() if independent else 1
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            running = [(name, pool.submit(check)) for name, check in group]
+            for name, outcome in running:
+                report_host_check(name, outcome.result, results)
+
+
+def report_host_check(name: str, result: Check, results: Results) -> None:
+    try:
+        said = result()
+    except (CheckError, models.ModelError) as error:
+        for line in str(error).rstrip().split("\n")[-LINES_OF_OUTPUT:]:
+            say(f"# {line}")
+        say(f"not ok {name}")
+        results.add(name, Verdict.FAILED)
+    except (Skipped, models.NotAsked) as reason:
+        say(f"ok {name} # SKIP {reason}")
+        results.add(name, Verdict.SKIPPED)
+    else:
+        say(f"ok {name} # {said}" if said else f"ok {name}")
+        results.add(name, Verdict.PASSED)
 
 
 # --- The selftests, in a virtual machine ------------------------------------------------

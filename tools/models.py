@@ -11,7 +11,7 @@ all; by itself this file runs those named, inside the build tree.
 from __future__ import annotations
 
 import re
-import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -236,21 +236,21 @@ def rows_of(source: str, line: int) -> set[str]:
 
 # --- Running it ----------------------------------------------------------------------
 
-def limit_memory() -> None:
-    # Some more than pan's own limit, which ends it with a report.
-    limit = (MEMORY_MIB + 1024) << 20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+# Some more than pan's own limit, which ends it with a report. In bytes.
+MEMORY_LIMIT = (MEMORY_MIB + 1024) << 20
 
 
 def run(directory: Path, *words: str) -> tuple[int, str]:
-    try:
-        done = subprocess.run(words, cwd=directory, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              errors="replace", check=False, timeout=SECONDS,
-                              preexec_fn=limit_memory)
-    except FileNotFoundError:
+    if "/" not in words[0] and not shutil.which(words[0]):
         raise ModelError(f"{words[0]} is not installed; it is in the build tree "
-                         "(tools/env.sh)") from None
+                         "(tools/env.sh)")
+    # Several run at once, and what is to happen in a child of a process with threads is
+    # left to another program.
+    limited = ("prlimit", f"--as={MEMORY_LIMIT}", *words)
+    try:
+        done = subprocess.run(limited, cwd=directory, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace", check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise ModelError(f"{words[0]} has not ended after {SECONDS} seconds") from None
     return done.returncode, done.stdout

@@ -7,6 +7,7 @@ import contextlib
 import io
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -80,6 +81,21 @@ class Counting(unittest.TestCase):
             check.run_host_checks([("a", lambda: "7 states"), ("b", broken_model)], results)
         self.assertEqual(results.summary(), "1 passed, 1 failed, 0 skipped")
         self.assertEqual(shown.getvalue(), "ok a # 7 states\n# a bad trace\nnot ok b\n")
+
+    def test_order_of_what_runs_side_by_side(self) -> None:
+        second = threading.Event()
+
+        def waits() -> str:
+            return "waited" if second.wait(60) else "the other never ran"
+
+        names = ["model.copyup_a", "model.copyup_b", "model.coverage"]
+        results = Results()
+        with contextlib.redirect_stdout(io.StringIO()) as shown, \
+                mock.patch("os.cpu_count", return_value=2):
+            check.run_host_checks(
+                zip(names, [waits, lambda: second.set(), lambda: None]), results)
+        self.assertEqual(shown.getvalue(), "ok model.copyup_a # waited\n"
+                         "ok model.copyup_b\nok model.coverage\n")
 
     def test_command_that_fails(self) -> None:
         with self.assertRaises(CheckError) as caught:
