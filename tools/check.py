@@ -31,6 +31,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
 import models  # noqa: E402
+from vm import Disk, Machine, Result, kill_all, run  # noqa: E402
 
 ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
@@ -268,11 +269,15 @@ def read_ktap(line: str) -> tuple[str, Verdict] | None:
 
 
 class Stream:
-    """Shows the guest's output as it comes, and collects its results."""
+    """Shows a guest's output as it comes, and collects its results. Where there is another
+    guest, what a test says is shown in one piece.
+    """
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, *, alone: bool = True) -> None:
         self._results = results
+        self._alone = alone
         self._rest = b""
+        self._held: list[str] = []
         self.layout: tuple[int, int] | None = None
 
     def feed(self, data: bytes) -> None:
@@ -283,72 +288,129 @@ class Stream:
     def close(self) -> None:
         if self._rest:
             self.feed(b"\n")
+        self._show()
+
+    def _show(self) -> None:
+        if self._held:
+            say("\n".join(self._held))
+        self._held.clear()
 
     def _line(self, line: str) -> None:
-        say(line)
-        if result := read_ktap(line):
+        self._held.append(line)
+        result = read_ktap(line)
+        if result:
             self._results.add(*result)
         elif match := LAYOUT.match(line):
             self.layout = int(match[1]), int(match[2])
+        if result or self._alone:
+            self._show()
+
+
+def shares(names: list[str], guests: int) -> list[list[str]]:
+    """Divides tests among guests; a suite stays in one, and the longest goes first."""
+    suites: dict[str, list[str]] = {}
+    for name in names:
+        suites.setdefault(name.split(".")[0], []).append(name)
+    divided: list[list[str]] = [[] for _ in range(guests)]
+    for suite in sorted(suites.values(), key=len, reverse=True):
+        min(divided, key=len).extend(suite)
+    return [share for share in divided if share]
+
+
+@dataclass
+class Guest:
+    """A virtual machine, and the tests that it is to run."""
+
+    arguments: argparse.Namespace
+    names: list[str]
+    number: int
+    stream: Stream
+    result: Result | None = None
+
+    def run(self) -> None:
+        arguments = self.arguments
+        debug = arguments.kernel == "debug"
+        under_test = arguments.fstype == "rovl"
+        suites = sorted({n.split(".")[0] + "." for n in self.names})
+        variables = {
+            "ROVL_FSTYPE": arguments.fstype,
+            "ROVL_SCRATCH": "/dev/rovl/scratch",
+            "ROVL_TESTS": " ".join(arguments.test or suites),
+            "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
+            "ROVL_TIMEOUT": str((300 if debug else 60) + 120 * arguments.minutes),
+            "ROVL_MINUTES": str(arguments.minutes or ""),
+            "ROVL_SEED": os.environ.get("ROVL_SEED", ""),
+            "ROVL_MATRIX": os.environ.get("ROVL_MATRIX", ""),
+            "ROVL_VERBOSE": os.environ.get("ROVL_VERBOSE", ""),
+            "ROVL_MODULE": "/job/rovl.ko" if under_test else "",
+        }
+        more = f"-{self.number}" if self.number else ""
+        self.result = run(Machine(
+            kernel=arguments.kernel, job=BUILD / "job.sh",
+            module=built_module(arguments) if under_test else None,
+            files={"rovl_tests": BUILD / "release" / "rovl_tests",
+                   "mount.rovl": BUILD / "release" / "mount-rovl"},
+            disks=[Disk("scratch", size=6 << 30)], env=variables,
+            timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
+            output=self.stream.feed, log=BUILD / f"console-{arguments.kernel}{more}.log"))
+        self.stream.close()
+
+
+def built_module(arguments: argparse.Namespace) -> Path:
+    directory = arguments.kernel + ("-pause" if arguments.pause else "")
+    return TOP / "build" / directory / "rovl.ko"
 
 
 def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
-    """Boots a machine for the given tests; each of them gets a verdict."""
-    from vm import Disk, Machine, run
-
-    directory = arguments.kernel + ("-pause" if arguments.pause else "")
-    module = TOP / "build" / directory / "rovl.ko"
+    """Boots machines for the given tests, two for all of them; each gets a verdict."""
     under_test = arguments.fstype == "rovl"
-    want_layout = under_test and selected(LAYOUT_NAME, arguments.test)
-    if under_test and not module.exists():
-        say(f"# {module} has not been built")
+    if under_test and not built_module(arguments).exists():
+        say(f"# {built_module(arguments)} has not been built")
         for name in names:
             results.add(name, Verdict.FAILED)
         return
-    job = BUILD / "job.sh"
-    job.write_text(JOB, encoding="utf-8")
-    files = {"rovl_tests": BUILD / "release" / "rovl_tests"}
-    files["mount.rovl"] = BUILD / "release" / "mount-rovl"
-    debug = arguments.kernel == "debug"
-    variables = {
-        "ROVL_FSTYPE": arguments.fstype,
-        "ROVL_SCRATCH": "/dev/rovl/scratch",
-        "ROVL_TESTS": " ".join(arguments.test or sorted({n.split(".")[0] + "." for n in names})),
-        "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
-        "ROVL_TIMEOUT": str((300 if debug else 60) + 120 * arguments.minutes),
-        "ROVL_MINUTES": str(arguments.minutes or ""),
-        "ROVL_SEED": os.environ.get("ROVL_SEED", ""),
-        "ROVL_MATRIX": os.environ.get("ROVL_MATRIX", ""),
-        "ROVL_VERBOSE": os.environ.get("ROVL_VERBOSE", ""),
-        "ROVL_MODULE": "/job/rovl.ko" if under_test else "",
-    }
-    stream = Stream(results)
-    result = run(Machine(
-        kernel=arguments.kernel, job=job, module=module if under_test else None, files=files,
-        disks=[Disk("scratch", size=6 << 30)], env=variables,
-        timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
-        output=stream.feed, log=BUILD / f"console-{arguments.kernel}.log"))
-    stream.close()
-    if explanation := result.explain():
-        for line in explanation.split("\n"):
-            say(f"# {line}")
+    (BUILD / "job.sh").write_text(JOB, encoding="utf-8")
+    # Tests wait more than they compute, and one guest does not keep two CPUs busy.
+    divided = shares(names, 1 if arguments.test else 2) or [names]
+    guests = [Guest(arguments, share, number, Stream(results, alone=len(divided) == 1))
+              for number, share in enumerate(divided)]
+    with concurrent.futures.ThreadPoolExecutor(len(guests)) as pool:
+        running = [pool.submit(guest.run) for guest in guests]
+        try:
+            for one in running:
+                one.result()
+        except BaseException:
+            kill_all()
+            raise
+    for guest in guests:
+        if guest.result and (explanation := guest.result.explain()):
+            for line in explanation.split("\n"):
+                say(f"# {line}")
     missing = [name for name in names if name not in results.verdicts]
     for name in missing:
         say(f"not ok {name} # did not run to its end")
         results.add(name, Verdict.FAILED)
-    if want_layout and stream.layout:
-        checked, bad = stream.layout
-        good = checked > 0 and bad == 0
-        say(f"{'ok' if good else 'not ok'} {LAYOUT_NAME} # {checked} checked, {bad} bad")
-        results.add(LAYOUT_NAME, Verdict.PASSED if good else Verdict.FAILED)
-    elif want_layout:
-        say(f"not ok {LAYOUT_NAME} # the module did not say what it found")
-        results.add(LAYOUT_NAME, Verdict.FAILED)
+    if under_test and selected(LAYOUT_NAME, arguments.test):
+        report_layout(guests[0].stream.layout, results)
+    report_log([guest.result for guest in guests], results)
+
+
+def report_layout(layout: tuple[int, int] | None, results: Results) -> None:
+    checked, bad = layout or (0, 0)
+    good = checked > 0 and bad == 0
+    said = f"{checked} checked, {bad} bad" if layout else "the module did not say what it found"
+    say(f"{'ok' if good else 'not ok'} {LAYOUT_NAME} # {said}")
+    results.add(LAYOUT_NAME, Verdict.PASSED if good else Verdict.FAILED)
+
+
+def report_log(ran: list[Result | None], results: Results) -> None:
+    """The kernels have no complaint, and where no test failed, neither did a job."""
     failed = any(v is Verdict.FAILED for v in results.verdicts.values())
-    log_good = not result.splats and (result.ok or failed)
-    say(f"{'ok' if log_good else 'not ok'} {KERNEL_LOG_NAME}"
-        f" # {len(result.splats)} reports of the kernel, job status {result.status}")
-    results.add(KERNEL_LOG_NAME, Verdict.PASSED if log_good else Verdict.FAILED)
+    good = all(r and not r.splats and (r.ok or failed) for r in ran)
+    said = "; ".join(f"{len(r.splats)} reports of the kernel, job status {r.status}"
+                     for r in ran if r)
+    say(f"{'ok' if good else 'not ok'} {KERNEL_LOG_NAME} # {said}")
+    results.add(KERNEL_LOG_NAME, Verdict.PASSED if good else Verdict.FAILED)
 
 
 def build_tests(wanted: list[str]) -> list[str]:
