@@ -91,7 +91,8 @@ pub(crate) struct OverlayInode {
     pub(crate) lower: KVec<LowerObject>,
     pub(crate) origin: Option<Identity>,
     /// The address of the inode below by which lookups find this one: the upper
-    /// one if there is one. Zero for an inode that is not to be found.
+    /// one if there is one. Zero for an inode that is not to be found: one name of
+    /// several of a lower file, until it is copied up.
     key: Atomic<usize>,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
@@ -178,10 +179,9 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
         // One of several names of a lower file is a file of its own now.
         inode.set_nlink(below.nlink());
     }
-    if data.key.load(Relaxed) != 0 {
-        data.key.store(below.as_ptr().addr(), Relaxed);
-        inode.rehash(hash_of(&below));
-    }
+    // The upper object may get more names at once, and each must find this inode.
+    data.key.store(below.as_ptr().addr(), Relaxed);
+    inode.rehash(hash_of(&below));
     Ok(data.upper.populate(upper))
 }
 

@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use rustix::fs::FlockOperation;
+
+use super::kills::in_process;
 use super::ops::{NO_TMPFILE, UPPERS};
 use super::ways::{beside, Way, WAYS};
 use crate::env::T;
@@ -28,6 +31,7 @@ pub fn tests() -> Vec<Test> {
         test("R7_link_of_what_lost_its_name", link_of_what_lost_its_name),
         test("R7_link_at_each_pause_point", link_at_each_point).uppers(&NO_TMPFILE),
         test("R7_link_leads", link_leads),
+        test("R7_names_after_the_copy_up_are_one_inode", one_inode),
     ]
 }
 
@@ -251,4 +255,50 @@ fn link_leads(t: &T) {
     sys::unlink(o.m(&p)).works();
     one_file(&o, &["e/k".into()], &data, "one removed");
     assert_eq!(sys::fstat(&fd).works().st_nlink, 1);
+}
+
+/// One of several names of a lower file is copied up, and then gets another name. Its
+/// inode stays in use while its dentry for that name goes: who looks the name up again
+/// finds that inode and no other.
+fn one_inode(t: &T) {
+    t.better_than_overlay("its answer depends on the index");
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("a", "data").mode("a", 0o644).link("a", "b");
+        })
+        .mount();
+    let fd = sys::open(o.m("a"), OFlags::RDWR).works();
+    sys::link(o.m("a"), o.m("c")).works();
+    std::fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
+    // Through the one name and then through the other.
+    sys::chmod(o.m("c"), 0o600).works();
+    assert_eq!(sys::mode_of(&sys::fstat(&fd).works()), 0o600);
+    let user = in_process(|| {
+        sys::become_user(1000, 1000, &[]);
+        sys::open(o.m("a"), OFlags::RDONLY).map(drop)
+    });
+    assert_eq!(
+        user.finish(),
+        Errno::ACCESS.raw_os_error(),
+        "by the other name"
+    );
+    let other = sys::open(o.m("c"), OFlags::RDWR).works();
+    rustix::fs::flock(&fd, FlockOperation::LockExclusive).expect("flock");
+    assert_eq!(
+        rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive),
+        Err(Errno::WOULDBLOCK),
+        "locks by two names do not meet"
+    );
+    // Two names of one file: a rename of one to the other does nothing.
+    sys::rename(o.m("c"), o.m("a")).works();
+    for when in ["at once", "again"] {
+        assert_eq!(sys::lstat(o.m("a")).works().st_nlink, 2, "{when}");
+        assert_eq!(sys::lstat(o.m("c")).works().st_nlink, 2, "{when}");
+        std::fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
+    }
+    sys::unlink(o.m("c")).works();
+    assert_eq!(sys::fstat(&fd).works().st_nlink, 1);
+    assert_eq!(sys::text(o.m("b")).works(), "data");
+    assert_eq!(sys::mode_of(&sys::lstat(o.m("b")).works()), 0o644);
 }
