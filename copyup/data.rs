@@ -98,6 +98,10 @@ fn next_data(from: &File, pos: i64, size: i64) -> Result<Option<(i64, i64)>> {
     if start >= size {
         return Ok(None);
     }
+    if start < pos {
+        // Or it would go round for ever.
+        return Err(EIO);
+    }
     let end = namei::llseek(from, start, bindings::SEEK_HOLE)?;
     Ok(Some((start, end.clamp(start.saturating_add(1), size))))
 }
