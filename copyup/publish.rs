@@ -84,8 +84,18 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Links a file made by `->tmpfile` and announces it; false if its name is
-    /// taken.
+    /// The place of an object is not to be had. That is as it should be if the object
+    /// lives there no more: false. Else somebody changes the upper layer under us, and
+    /// a copy without a name would lose what is written to it.
+    fn is_taken(&self, place: &Place) -> Result<bool> {
+        match self.lives_at(place) {
+            true => Err(ESTALE),
+            false => Ok(false),
+        }
+    }
+
+    /// Links a file made by `->tmpfile` and announces it; false if the object has
+    /// lost its name.
     fn link_at(
         &self,
         access: &mut WriteAccess<'_>,
@@ -94,15 +104,15 @@ impl Copy<'_> {
     ) -> Result<bool> {
         let mut name = match access.lock_name(&place.dir, &place.name) {
             // The directory itself has been removed.
-            Err(e) if e == ENOENT => return Ok(false),
+            Err(e) if e == ENOENT => return self.is_taken(place),
             other => other?,
         };
         if name.inode().is_some() || !self.lives_at(place) {
-            return Ok(false);
+            return self.is_taken(place);
         }
         let times = name.dir_times();
         match name.link(copy.dentry()) {
-            Err(e) if e == ENOENT => return Ok(false),
+            Err(e) if e == ENOENT => return self.is_taken(place),
             other => other?,
         }
         pause::point(Point::Linked);
@@ -114,19 +124,19 @@ impl Copy<'_> {
     }
 
     /// Moves an object from its temporary name into place and announces it;
-    /// false if the place is taken.
+    /// false if the object has lost its name.
     fn move_to(&self, access: &mut WriteAccess<'_>, place: &Place, temp: &Name) -> Result<bool> {
         let (from, to) = ((&*self.upper.work, &**temp), (&*place.dir, &*place.name));
         let mut rename = match access.lock_rename(from, to, 0) {
-            Err(e) if e == ENOENT => return Ok(false),
+            Err(e) if e == ENOENT => return self.is_taken(place),
             other => other?,
         };
         if !rename.new_name().is_negative() || !self.lives_at(place) {
-            return Ok(false);
+            return self.is_taken(place);
         }
         let times = rename.new_dir_times()?;
         match rename.rename() {
-            Err(e) if e == ENOENT => return Ok(false),
+            Err(e) if e == ENOENT => return self.is_taken(place),
             other => other?,
         }
         pause::point(Point::Linked);

@@ -12,11 +12,12 @@ use super::ops::NO_TMPFILE;
 use super::ways::{beside, lay_out_others, OTHERS, WAYS};
 use crate::device::{sectors, Loop, Mapped};
 use crate::env::{check_fs, make_fs, mount_device, Fs, T};
+use crate::pause::{self, Pause, Point};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, FallocateFlags, OFlags};
 use crate::tree::{assert_names, assert_same, assert_text, pattern, Take, Tree};
-use crate::watch::until;
+use crate::watch::{start, until};
 
 pub fn tests() -> Vec<Test> {
     let test = |name, run| Test::new(module_path!(), name, run);
@@ -39,6 +40,7 @@ pub fn tests() -> Vec<Test> {
         })
         .long(2),
         test("R12_lower_read_error", lower_read_error),
+        test("R12_name_taken_below", name_taken_below).uppers(&NO_TMPFILE),
         test("R12_each_allocation_fails", each_allocation_fails)
             .long(5)
             .uppers(&NO_TMPFILE),
@@ -557,5 +559,31 @@ fn each_allocation_fails(t: &T) {
         o.finish();
         o.work_not_checked();
         sys::umount(&at).works();
+    }
+}
+
+/// Somebody makes the name in the upper directory itself. That is not allowed, but what
+/// is written must not go to a copy that nobody can reach.
+fn name_taken_below(t: &T) {
+    pause::need(t);
+    let o = t.stack().lower(|l| a_name_for_each_way(l, 10_000)).mount();
+    // So that it is the file that comes to the point, and not its directory.
+    sys::chmod(o.m("d"), 0o755).works();
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        let pause = Pause::once(Point::Publish);
+        let (at, path) = (o.clone(), p.clone());
+        let task = start(way.name, move || (way.run)(&at, &path));
+        pause.wait_standing(1);
+        sys::write_file(o.u(&p), "by hand").works();
+        pause.go_on();
+        let e = task.finish().expect_err(way.name);
+        assert_eq!(e.errno, Errno::STALE, "{}", way.name);
+        assert_text(o.u(&p), "by hand");
+        o.assert_no_strays();
+        sys::unlink(o.u(&p)).works();
+        way.check_failed(&o, &p, &pattern(10_000, 1));
+        (way.run)(&o, &p).works();
+        way.check_done(&o, &p, &pattern(10_000, 1));
     }
 }
