@@ -54,8 +54,9 @@ enum Extent {
 ///
 /// # Errors
 ///
-/// `EROFS` without an upper layer, `EINTR` for a fatal signal, and whatever the
-/// layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
+/// `EROFS` without an upper layer, `EINTR` for a fatal signal and no other, `ESTALE`
+/// if somebody else puts something in the object's place in the upper layer, and
+/// whatever the layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
 pub(crate) fn copy_up<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
     copy_up_extent(ctx, dentry, Extent::Whole)
 }
@@ -157,6 +158,9 @@ fn lead_copy<H: Held>(
         // The one before us was done between our look and our entry.
         return Ok(());
     }
+    // Splicing ends at any signal, and the caller would begin again; a timer that is
+    // faster than the copy would keep it from ever being done.
+    let _uninterrupted = vfs::task::SignalsHeld::new();
     let layers = layers::of(inode);
     let caller = vfs::cred::current();
     let _mounter = layers.as_mounter();

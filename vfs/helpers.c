@@ -94,6 +94,29 @@ void rovl_logfc(struct fs_context *fc, char level, const char *text)
 	logfc(fc->log.log, fc->log.prefix, level, "%s", text);
 }
 bool rovl_fatal_signal_pending(void) { return fatal_signal_pending(current); }
+unsigned int rovl_hold_signals(sigset_t *saved)
+{
+	struct sighand_struct *sighand = current->sighand;
+	sigset_t held;
+
+	siginitset(&held, sigmask(SIGSTOP) | sigmask(SIGTSTP) | sigmask(SIGTTIN) |
+			  sigmask(SIGTTOU));
+	spin_lock_irq(&sighand->siglock);
+	for (int sig = 1; sig <= _NSIG; sig++) {
+		__sighandler_t handler = sighand->action[sig - 1].sa.sa_handler;
+
+		if (handler != SIG_DFL && handler != SIG_IGN)
+			sigaddset(&held, sig);
+	}
+	spin_unlock_irq(&sighand->siglock);
+	sigprocmask(SIG_BLOCK, &held, saved);
+	return no_notify_signal_save();
+}
+void rovl_release_signals(sigset_t *saved, unsigned int flags)
+{
+	no_notify_signal_restore(flags);
+	sigprocmask(SIG_SETMASK, saved, NULL);
+}
 void rovl_do_delayed_call(struct delayed_call *call) { do_delayed_call(call); }
 void rovl_set_delayed_kfree(struct delayed_call *call, void *data)
 {

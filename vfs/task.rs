@@ -2,12 +2,15 @@
 
 //! What [`kernel::task::Task`] does not tell yet.
 //!
-//! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
+//! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
+//! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
 
 use super::bindings as b;
+use core::ffi::c_uint;
 use kernel::{
     sync::aref::ARef,
     task::{Pid, Task},
+    types::NotThreadSafe,
 };
 
 /// `TASK_COMM_LEN`, in bytes with the NUL.
@@ -40,4 +43,40 @@ pub(crate) fn current() -> ARef<Task> {
 /// does not see it.
 pub(crate) fn process_id(task: &Task) -> Pid {
     task.tgid_nr_ns(kernel::current!().active_pid_ns())
+}
+
+/// Holds back from the running task, as long as it lives, what makes
+/// `signal_pending` true and does not kill the task: signals that it has handlers
+/// for, those that stop it, and task work (`sigprocmask`,
+/// `no_notify_signal_save`). They come when it goes. A signal whose action is to
+/// end the process does so as ever, as `SIGKILL`.
+///
+/// For work that would be lost by an interruption, and that looks for fatal
+/// signals itself.
+pub(crate) struct SignalsHeld {
+    blocked: b::sigset_t,
+    flags: c_uint,
+    _not_send: NotThreadSafe,
+}
+
+impl SignalsHeld {
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        let mut blocked = pin_init::zeroed();
+        // SAFETY: `blocked` is ours to fill in. The task is the running one, so its
+        // signal handlers do not go away.
+        let flags = unsafe { b::rovl_hold_signals(&mut blocked) };
+        Self {
+            blocked,
+            flags,
+            _not_send: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for SignalsHeld {
+    fn drop(&mut self) {
+        // SAFETY: both are what `rovl_hold_signals` saved of this same task.
+        unsafe { b::rovl_release_signals(&mut self.blocked, self.flags) };
+    }
 }

@@ -19,6 +19,7 @@ mod ops;
 mod power;
 #[allow(non_snake_case)]
 mod readers;
+mod signals;
 mod sizes;
 pub mod ways;
 
@@ -44,6 +45,7 @@ pub fn tests() -> Vec<Test> {
         mapped::tests(),
         failures::tests(),
         kills::tests(),
+        signals::tests(),
         power::tests(),
         detached::tests(),
         old_fds::tests(),
@@ -809,7 +811,7 @@ fn owner(t: &T) {
 }
 
 /// cap_net_raw+ep, as the xattr has it.
-const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn xattrs_of_all_kinds(t: &T) {
     let o = t

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! R12, the signals that are not fatal: a copy-up goes on through them, and they come
+//! when it is done. Those that end the process end the copy.
+
+use super::kills::in_process;
+use super::links::{SIZE, STOP};
+use super::ops::{copies, UPPERS};
+use super::ways::{Way, WAYS};
+use crate::env::T;
+use crate::fuse::Fuse;
+use crate::pause::{self, Pause, Point};
+use crate::runner::Test;
+use crate::stack::Overlay;
+use crate::sys::{self, Expect, OFlags};
+use crate::tree::pattern;
+use crate::watch::{until, Process};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+pub fn tests() -> Vec<Test> {
+    let test = |name, run| Test::new(module_path!(), name, run);
+    vec![
+        test("R12_handled_signals_do_not_end_a_copy", handled).uppers(&UPPERS),
+        test("R12_handled_signal_between_two_chunks", between_chunks),
+        test("R12_timer_faster_than_the_copy", timer).uppers(&UPPERS),
+        test("R12_stopped_process_finishes_its_copy", stopped),
+        test("R12_fatal_by_default_ends_a_copy", fatal_by_default),
+    ]
+}
+
+/// How many signals this process has got.
+static SEEN: AtomicU32 = AtomicU32::new(0);
+
+/// Counts `signal`; system calls that it interrupts are not begun again.
+fn count(signal: i32) {
+    extern "C" fn handler(_: i32) {
+        SEEN.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the structure is filled in, and the handler does what a handler may.
+    let set = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        libc::sigaction(signal, &action, std::ptr::null_mut())
+    };
+    assert_eq!(set, 0, "sigaction");
+}
+
+fn send(process: &Process, signal: i32) {
+    // SAFETY: no memory is touched; the process is ours and not waited for yet.
+    let sent = unsafe { libc::kill(process.pid(), signal) };
+    assert_eq!(sent, 0, "kill");
+}
+
+fn name(i: usize) -> String {
+    format!("d/f{i}")
+}
+
+fn files_that_stop(t: &T) -> (Arc<Fuse>, Overlay) {
+    let f = t.fuse(|f| {
+        for i in 0..WAYS.len() {
+            f.file(&name(i), pattern(SIZE, 1));
+        }
+    });
+    let o = t.stack().lower_dir(&f.at).mount();
+    (f, o)
+}
+
+/// Goes a way in a process that counts `SIGUSR1`; its status is 0 if the way works and
+/// a signal has come.
+fn counting(o: &Overlay, way: &'static Way, p: &str) -> Process {
+    in_process(|| {
+        count(libc::SIGUSR1);
+        (way.run)(o, p)?;
+        assert!(SEEN.load(Ordering::Relaxed) > 0, "the signal got lost");
+        Ok(())
+    })
+}
+
+fn handled(t: &T) {
+    t.better_than_overlay("any signal ends its copy-up");
+    let (f, o) = files_that_stop(t);
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        let before = copies(t, &o);
+        f.stop_all_at(&p, STOP);
+        let process = counting(&o, way, &p);
+        f.wait_standing(&p, 1);
+        send(&process, libc::SIGUSR1);
+        f.go_on(&p);
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
+        let after = copies(t, &o);
+        assert_eq!(after.failed, before.failed, "{}: begun again", way.name);
+    }
+}
+
+fn between_chunks(t: &T) {
+    pause::need(t);
+    let (_f, o) = files_that_stop(t);
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        let pause = Pause::once(Point::Chunk);
+        let process = counting(&o, way, &p);
+        pause.wait_standing(1);
+        send(&process, libc::SIGUSR1);
+        pause.go_on();
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
+    }
+    assert_eq!(copies(t, &o).failed, 0, "a copy was begun again");
+}
+
+/// A copy that takes much longer than the time from one signal to the next.
+fn timer(t: &T) {
+    t.better_than_overlay("any signal ends its copy-up");
+    let size = t.scaled(16 << 20, 4 << 20);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", pattern(size, 1));
+        })
+        .mount();
+    let process = in_process(|| {
+        count(libc::SIGALRM);
+        let interval = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 500,
+        };
+        let timer = libc::itimerval {
+            it_interval: interval,
+            it_value: interval,
+        };
+        // SAFETY: the structure is filled in; the old value is not asked for.
+        let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+        assert_eq!(set, 0, "setitimer");
+        sys::open(o.m("f"), OFlags::RDWR).map(drop)
+    });
+    assert_eq!(process.finish(), 0, "open for writing");
+    assert!(sys::read_file(o.u("f")).works() == pattern(size, 1));
+    assert_eq!(copies(t, &o).failed, 0, "the copy was begun again");
+}
+
+/// Others who want the file do not have to wait until somebody lets it go on.
+fn stopped(t: &T) {
+    t.better_than_overlay("any signal ends its copy-up");
+    let (f, o) = files_that_stop(t);
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        let before = copies(t, &o);
+        f.stop_all_at(&p, STOP);
+        let process = in_process(|| (way.run)(&o, &p));
+        f.wait_standing(&p, 1);
+        send(&process, libc::SIGSTOP);
+        f.go_on(&p);
+        until("the copy is done", || {
+            copies(t, &o).done > before.done && copies(t, &o).in_flight.is_empty()
+        });
+        assert_eq!(copies(t, &o).failed, before.failed, "{}", way.name);
+        send(&process, libc::SIGCONT);
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
+    }
+}
+
+fn fatal_by_default(t: &T) {
+    t.better_than_overlay("it holds locks while it copies data");
+    let (f, o) = files_that_stop(t);
+    let signals = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGHUP];
+    for (i, (way, signal)) in WAYS.iter().zip(signals.iter().cycle()).enumerate() {
+        let p = name(i);
+        f.stop_all_at(&p, STOP);
+        let process = in_process(|| (way.run)(&o, &p));
+        f.wait_standing(&p, 1);
+        // While the data stands still.
+        send(&process, *signal);
+        assert_eq!(process.finish(), 128 + signal, "{}", way.name);
+        f.go_on(&p);
+        way.check_failed(&o, &p, &pattern(SIZE, 1));
+        o.assert_no_strays();
+    }
+}
