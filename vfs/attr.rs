@@ -91,12 +91,18 @@ impl Attributes {
         self
     }
 
-    /// `setattr_prepare`: may the caller make this change to this inode?
+    /// `setattr_prepare`: may the caller make this change to this inode? It changes
+    /// nothing: capabilities of a file (`ATTR_KILL_PRIV`) are left to the `setattr`
+    /// of the filesystem below.
     pub(crate) fn prepare(&mut self, dentry: &super::Dentry) -> Result {
+        let kill = self.0.ia_valid & b::ATTR_KILL_PRIV;
+        self.0.ia_valid &= !b::ATTR_KILL_PRIV;
         // SAFETY: the dentry is positive, its inode locked by the VFS.
-        to_result(unsafe {
+        let allowed = to_result(unsafe {
             b::setattr_prepare(b::rovl_nop_mnt_idmap(), dentry.as_ptr(), self.as_c())
-        })
+        });
+        self.0.ia_valid |= kill;
+        allowed
     }
 }
 

@@ -6,6 +6,7 @@
 use super::kills::{in_process, kill};
 use super::links::{second, SIZE, STOP};
 use super::ops::UPPERS;
+use super::CAPABILITY;
 use crate::env::T;
 use crate::fuse::PIECE;
 use crate::pause::{self, Pause, Point};
@@ -24,6 +25,7 @@ pub fn tests() -> Vec<Test> {
             while_data_is_copied,
         )
         .uppers(&UPPERS),
+        test("R10_truncate_with_capabilities", with_capabilities),
         test("R10_open_while_it_is_truncated", open_while_it_is_truncated),
         test("R10_truncate_that_fails_cuts_nothing", truncate_fails),
         test("R10_truncate_that_is_killed_cuts_nothing", truncate_killed),
@@ -328,4 +330,23 @@ fn truncate_at_each_point(t: &T) {
         drop(sys::open(o.m("d/g"), OFlags::RDWR).works());
         assert!(sys::read_file(o.u("d/g")).works() == left, "{point}");
     }
+}
+
+/// That a file loses its capabilities is no reason to copy data that is cut off.
+fn with_capabilities(t: &T) {
+    t.better_than_overlay("it copies the file up to remove the xattr");
+    let f = t.fuse(|f| {
+        f.file("f", pattern(SIZE, 1))
+            .xattr("f", "security.capability", CAPABILITY);
+    });
+    let o = t.stack().lower_dir(&f.at).mount();
+    f.reset_counts("f");
+    f.stop_all_at("f", 0);
+    let path = o.m("f");
+    now("truncate", move || sys::truncate(path, 0)).works();
+    assert_eq!(f.bytes("f"), 0, "data was copied");
+    f.go_on("f");
+    assert_eq!(sys::lstat(o.m("f")).works().st_size, 0);
+    sys::get_xattr(o.m("f"), "security.capability").fails(Errno::NODATA);
+    sys::get_xattr(o.u("f"), "security.capability").fails(Errno::NODATA);
 }
