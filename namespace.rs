@@ -478,9 +478,9 @@ impl<'a> Rename<'a> {
         // The whiteout at the new name may serve at the old one.
         let swap = over_whiteout && (is_dir || self.old_hides);
         if swap {
-            rename.set_flags(RENAME_EXCHANGE);
+            rename.set_flags(RENAME_EXCHANGE)?;
         } else if self.old_hides && !self.exchange {
-            rename.set_flags(RENAME_WHITEOUT);
+            rename.set_flags(RENAME_WHITEOUT)?;
         }
         rename.rename()?;
         if let Some(target) = self.target.filter(|_| !self.exchange) {
@@ -488,7 +488,13 @@ impl<'a> Rename<'a> {
         }
         drop(rename);
         if swap && !self.old_hides {
-            access.lock_name(old.upper_dir, &old.name)?.remove()?;
+            let removed = access
+                .lock_name(old.upper_dir, &old.name)
+                .and_then(|mut name| name.remove());
+            if removed.is_err() {
+                // The rename is done. This hides a name that nothing below has.
+                pr_warn!("a whiteout stays where a directory was renamed away\n");
+            }
         }
         Ok(())
     }

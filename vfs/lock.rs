@@ -305,6 +305,7 @@ impl<'c> WriteAccess<'c> {
         Ok(LockedRename {
             rd,
             new_parent: new_parent.into(),
+            done: false,
             _access: PhantomData,
         })
     }
@@ -548,11 +549,13 @@ unsafe fn set_locked_times(
 ///
 /// # Invariants
 ///
-/// `rd` is what `start_renaming` filled in, and its locks are held.
+/// `rd` is what `start_renaming` filled in, and its locks are held. Until it is `done`
+/// both dentries are the names they were looked up as.
 pub(crate) struct LockedRename<'w> {
     rd: b::renamedata,
     /// `end_renaming` keeps only the old parent alive by itself.
     new_parent: ARef<Dentry>,
+    done: bool,
     _access: PhantomData<&'w mut ()>,
 }
 
@@ -589,14 +592,32 @@ impl LockedRename<'_> {
     }
 
     /// Changes the flags of the `rename` to come. Only flags under which the
-    /// names that were found stay right: `RENAME_EXCHANGE` needs both.
-    pub(crate) fn set_flags(&mut self, flags: u32) {
+    /// names that were found stay right.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for `RENAME_EXCHANGE` without something at the new name.
+    pub(crate) fn set_flags(&mut self, flags: u32) -> Result {
+        if flags & b::RENAME_EXCHANGE != 0 && self.new_name().is_negative() {
+            return Err(ENOENT);
+        }
         self.rd.flags = flags;
+        Ok(())
     }
 
     /// `vfs_rename`.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` once it has been done; what the filesystem says else.
     pub(crate) fn rename(&mut self) -> Result {
-        // SAFETY: the locks are held (type invariant).
-        to_result(unsafe { b::vfs_rename(&mut self.rd) })
+        if self.done {
+            return Err(ESTALE);
+        }
+        // SAFETY: the locks are held, and both names are where they were found (type
+        // invariant).
+        to_result(unsafe { b::vfs_rename(&mut self.rd) })?;
+        self.done = true;
+        Ok(())
     }
 }
