@@ -52,6 +52,7 @@ module! {
 static FS_TYPE: FileSystemType<Rovl> = FileSystemType::new();
 
 struct RovlModule {
+    /// Last to be made and first to go: once it is there others may mount.
     _registration: Registration<Rovl>,
     #[cfg(CONFIG_ROVL_DEBUG)]
     _pause: copyup::pause::Files,
@@ -61,9 +62,9 @@ impl kernel::Module for RovlModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         vfs::layout::check()?;
         Ok(Self {
-            _registration: Registration::new(&FS_TYPE)?,
             #[cfg(CONFIG_ROVL_DEBUG)]
             _pause: copyup::pause::Files::new()?,
+            _registration: Registration::new(&FS_TYPE)?,
         })
     }
 }

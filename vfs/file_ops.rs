@@ -610,8 +610,8 @@ impl<F: FileOperations> Table<F> {
     ) -> b::loff_t {
         // SAFETY: the entry point of the operation; no locks are held.
         let mut ctx = unsafe { Context::<Nothing>::enter() };
-        // The VFS calls the operation of the source, so that is ours; the
-        // target may be anything on the same filesystem.
+        // To clone, the VFS calls the operation of the source, and to dedupe that
+        // of the target. It has found both to be regular files of one filesystem.
         // SAFETY: open, so `open` has run; pinned by the caller.
         let from = unsafe { RegularFile::<F>::from_raw(file) };
         // SAFETY: open, pinned by the caller.

@@ -293,12 +293,13 @@ impl<F: FileSystem> Deref for Inode<F> {
 /// The inode on which another one stands, as a path walk without references
 /// may see it; see [`Inode::set_backing`].
 #[derive(Clone, Copy)]
-pub(crate) struct Backing {
+pub(crate) struct Backing<'rcu> {
     inode: *mut b::inode,
     writable: bool,
+    _rcu: PhantomData<&'rcu rcu::Guard>,
 }
 
-impl Backing {
+impl Backing<'_> {
     /// Whether the backing inode may be written to.
     pub(crate) fn is_writable(self) -> bool {
         self.writable
@@ -335,12 +336,13 @@ impl<F: FileSystem> Inode<F> {
     /// The backing inode, also without a reference to this one: the memory of
     /// inodes is freed after a grace period only, so under RCU it can be looked
     /// at even while its last reference goes away.
-    pub(crate) fn backing(&self, _rcu: &rcu::Guard) -> Option<Backing> {
+    pub(crate) fn backing<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Option<Backing<'rcu>> {
         let tagged = self.slot_backing().load(Acquire);
         let inode = tagged.map_addr(|a| a & !1);
         (!inode.is_null()).then_some(Backing {
             inode,
             writable: tagged.addr() & 1 != 0,
+            _rcu: PhantomData,
         })
     }
 

@@ -96,7 +96,7 @@ impl<F: FileSystem> Inode<F> {
     }
 }
 
-impl Backing {
+impl Backing<'_> {
     /// `inode_permission` of the backing inode during a path walk without
     /// references, with the credentials in force.
     pub(crate) fn permission(self, access: Access, _rcu: &rcu::Guard) -> Result {

@@ -222,8 +222,9 @@ impl SuperBlock {
 impl<F: FileSystem> SuperBlock<F> {
     /// What the filesystem keeps for this superblock.
     pub(crate) fn data(&self) -> &F::Super {
-        // SAFETY: a mounted superblock has one (type invariant), and it lives
-        // until `kill_sb`, when nobody borrows the superblock any more.
+        // SAFETY: a mounted superblock has one (type invariant). It lives until
+        // `kill_sb`, when nobody holds the superblock any more, and after that
+        // until path walks under RCU have ended.
         unsafe { &*(*self.as_ptr()).s_fs_info.cast::<F::Super>() }
     }
 }
@@ -435,8 +436,11 @@ impl<F: Operations> FileSystemType<F> {
         // SAFETY: the superblock itself lives until the VFS drops it.
         let data = unsafe { (*sb).s_fs_info }.cast::<F::Super>();
         if !data.is_null() {
+            // A path walk without references may still look at it.
+            // SAFETY: no requirements, and this may sleep.
+            unsafe { b::synchronize_rcu_expedited() };
             // SAFETY: the box that `set_data` turned into a pointer; its inodes
-            // and dentries are gone.
+            // and dentries are gone, and so are walks that met them.
             drop(unsafe { KBox::from_raw(data) });
         }
     }
