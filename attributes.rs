@@ -65,11 +65,11 @@ impl InodeOperations for Rovl {
             let fs = layers.filesystems.get(identity.fs).ok_or(EIO)?;
             stat.set_identity(fs.pseudo_dev.get(), identity.ino);
         }
-        if inode.is_dir() && inode.data().is_merged() {
+        if !inode.is_dir() || inode.nlink() == 0 {
+            stat.set_nlink(inode.nlink());
+        } else if inode.data().is_merged() {
             // The subdirectories of all parts are not counted; 1 says so.
             stat.set_nlink(1);
-        } else if !inode.is_dir() {
-            stat.set_nlink(inode.nlink());
         }
         stat.set_change_cookie_unsupported();
         Ok(())

@@ -155,11 +155,9 @@ impl Copy<'_> {
         self.announce(copy.dentry())
     }
 
-    /// Moves a directory, symlink or special file into place.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if it has lost its name.
+    /// Moves a directory, symlink or special file into place. One that has lost
+    /// its name loses the temporary one too: the copy lives as long as the
+    /// object is open, as the file of [`Copy::keep_nameless`] does.
     pub(super) fn publish_temp<H: Held>(
         &self,
         ctx: &mut Context<H>,
@@ -169,11 +167,13 @@ impl Copy<'_> {
         pause::point(Point::Publish);
         lead.publishes();
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
-        let place = self.place()?.ok_or(ENOENT)?;
-        whiteout::set_impure(&mut access, place.parent.node()?)?;
-        match self.move_to(&mut access, &place, &temp.name)? {
-            true => Ok(()),
-            false => Err(ENOENT),
+        if let Some(place) = self.place()? {
+            whiteout::set_impure(&mut access, place.parent.node()?)?;
+            if self.move_to(&mut access, &place, &temp.name)? {
+                return Ok(());
+            }
         }
+        self.upper.remove_temp(&mut access, &temp.name);
+        self.announce(temp.dentry())
     }
 }
