@@ -13,6 +13,7 @@ use crate::{
     vfs::{
         self,
         attr::{Attributes, Stat},
+        idmap::Idmap,
         inode::Kind,
         inode_ops::{Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request},
         lock::{Context, InodeLock},
@@ -31,23 +32,33 @@ fn access_below(inode: &Inode, access: Access, is_upper: bool) -> Access {
 }
 
 impl InodeOperations for Rovl {
-    fn permission(inode: &Inode<Self>, access: Access) -> Result {
-        inode.generic_permission(access)?;
+    fn permission(inode: &Inode<Self>, idmap: Idmap<'_>, access: Access) -> Result {
+        inode.generic_permission(idmap, access)?;
         let real = crate::inode::real(inode)?;
         let _mounter = layers::of(inode).as_mounter();
         let below = access_below(inode, access, real.is_upper);
         vfs::attr::permission(real.path, below.mask())
     }
 
-    fn permission_rcu(inode: &Inode<Self>, access: Access, rcu: &rcu::Guard) -> Result {
+    fn permission_rcu(
+        inode: &Inode<Self>,
+        idmap: Idmap<'_>,
+        access: Access,
+        rcu: &rcu::Guard,
+    ) -> Result {
         let backing = inode.backing(rcu).ok_or(ECHILD)?;
-        inode.generic_permission(access)?;
+        inode.generic_permission(idmap, access)?;
         let _mounter = layers::of(inode).as_mounter();
         let below = access_below(inode, access, backing.is_writable());
         backing.permission(below, rcu)
     }
 
-    fn getattr(dentry: &Dentry<Self>, request: Request, stat: &mut Stat) -> Result {
+    fn getattr(
+        dentry: &Dentry<Self>,
+        idmap: Idmap<'_>,
+        request: Request,
+        stat: &mut Stat,
+    ) -> Result {
         let inode = dentry.node()?;
         let layers = layers::of(inode);
         {
@@ -55,6 +66,7 @@ impl InodeOperations for Rovl {
             let real = crate::inode::real(inode)?;
             stat.read(real.path, request.mask, request.flags)?;
         }
+        stat.show_owner(inode.sb(), idmap);
         let identity = inode.data().identity(layers)?;
         let dev = inode.sb().dev();
         if layers.on_one_filesystem() {
@@ -78,11 +90,12 @@ impl InodeOperations for Rovl {
     fn setattr(
         ctx: &mut Context<InodeLock>,
         dentry: &Dentry<Self>,
+        idmap: Idmap<'_>,
         attr: &mut Attributes,
     ) -> Result {
         let inode = dentry.node()?;
         let layers = layers::of(inode);
-        attr.prepare(dentry)?;
+        attr.prepare(dentry, idmap)?;
         match attr.new_size() {
             Some(size) => copyup::copy_up_prefix(ctx, dentry, size)?,
             None => copyup::copy_up(ctx, dentry)?,

@@ -166,7 +166,7 @@ fn lead_copy<H: Held>(
     let _mounter = layers.as_mounter();
     let source = inode.data().lower.first().ok_or(EIO)?.path(layers)?;
     let mut writer = vfs::cred::NewCred::prepare()?;
-    writer.charge_to(&caller);
+    writer.charge_to(&caller, layers.upper_mnt()?);
     let copy = Copy {
         layers,
         upper: layers.upper()?,

@@ -204,6 +204,10 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     let is_shared = is_upper || below.is_dir() || below.nlink() <= 1;
     let key = if is_shared { below.as_ptr().addr() } else { 0 };
 
+    let lower_mnt = match objects.lower.first() {
+        Some(lower) => Some(&*layers.lower(lower.layer)?.mnt),
+        None => None,
+    };
     let data = OverlayInode {
         upper: SetOnce::new(),
         lower: objects.lower,
@@ -231,6 +235,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     };
 
     let inode = new.inode();
+    new.set_idmaps(lower_mnt, layers.upper_mnt().ok());
     inode.set_backing(below, is_upper);
     inode.copy_attributes(below);
     if let Ok(real) = real(inode) {

@@ -15,6 +15,7 @@ pub(crate) struct Rovl;
 impl vfs::FileSystem for Rovl {
     const NAME: &'static CStr = c"rovl";
     const MAGIC: usize = 0x726f_766c;
+    const FLAGS: u32 = vfs::bindings::FS_ALLOW_IDMAP;
     type Super = Overlay;
     type Inode = OverlayInode;
     type File = crate::file::OpenFile;

@@ -21,6 +21,7 @@ use crate::{
         cred::NewCred,
         dentry::Name,
         dir_ops::{DirOperations, New},
+        idmap::Idmap,
         lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
         Dentry, Inode, Path,
     },
@@ -35,6 +36,7 @@ impl DirOperations for Rovl {
 
     fn make(
         ctx: &mut Context<DirectoryLock>,
+        idmap: Idmap<'_>,
         dir: &Inode<Self>,
         dentry: &Dentry<Self>,
         new: New<'_>,
@@ -47,7 +49,7 @@ impl DirOperations for Rovl {
         }
         let place = Place::prepare(ctx, dir, dentry)?;
         let inherited = acl::inherit(dir, new.mode())?;
-        let cred = creator(place.layers, dir, dentry, new.mode())?;
+        let cred = creator(dir, dentry, idmap, new.mode())?;
         let _creator = vfs::cred::override_creds(&cred);
         let mut access = ctx.want_write(&place.upper.layer.mnt)?;
         let made = place.put(
@@ -124,6 +126,7 @@ impl DirOperations for Rovl {
 
     fn tmpfile(
         ctx: &mut Context<Nothing>,
+        idmap: Idmap<'_>,
         parent: &Dentry<Self>,
         file: &File,
         mode: u16,
@@ -135,7 +138,7 @@ impl DirOperations for Rovl {
         }
         copyup::copy_up(ctx, parent)?;
         let mode = vfs::bindings::S_IFREG as u16 | mode;
-        let cred = creator(layers, dir, parent, mode)?;
+        let cred = creator(dir, parent, idmap, mode)?;
         let upper_dir = dir.data().upper().ok_or(EIO)?;
         let _creator = vfs::cred::override_creds(&cred);
         let access = ctx.want_write(layers.upper_mnt()?)?;
@@ -150,17 +153,17 @@ impl DirOperations for Rovl {
 /// As whom an object is created: the mounter, for the caller, who owns it; in a
 /// set-group-id directory its group does.
 fn creator(
-    layers: &Layers,
     dir: &Inode<Rovl>,
     dentry: &Dentry<Rovl>,
+    idmap: Idmap<'_>,
     mode: u16,
 ) -> Result<ARef<Credential>> {
     let caller = vfs::cred::current();
-    let (uid, mut gid) = vfs::cred::current_fs_owner();
+    let (uid, mut gid) = vfs::cred::current_fs_owner(dir.sb(), idmap);
     if u32::from(dir.mode()) & S_ISGID != 0 {
         gid = dir.owner().1;
     }
-    let _mounter = layers.as_mounter();
+    let _mounter = layers::of(dir).as_mounter();
     let mut cred = NewCred::prepare()?;
     cred.set_fs_owner((uid, gid));
     cred.create_files_as(dentry, mode, &caller)?;

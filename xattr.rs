@@ -14,6 +14,7 @@ use crate::{
         attr::Attributes,
         bindings::{S_ISGID, XATTR_CREATE, XATTR_REPLACE},
         fileattr::{FileAttr, FileattrOperations},
+        idmap::Idmap,
         lock::{Context, InodeLock, WriteAccess},
         xattr::{self, XattrOperations},
         Dentry, Inode,
@@ -151,7 +152,7 @@ impl AclOperations for Rovl {
     fn get_inode_acl(inode: &Inode<Rovl>, kind: acl::Kind) -> Result<Option<ARef<Acl>>> {
         let real = inode::real(inode)?;
         let _mounter = layers::of(inode).as_mounter();
-        acl::get_inode(real.path.inode()?, kind)
+        acl::get_inode(real.path, kind)
     }
 
     fn get_acl(dentry: &Dentry<Rovl>, kind: acl::Kind) -> Result<Option<ARef<Acl>>> {
@@ -164,6 +165,7 @@ impl AclOperations for Rovl {
     fn set_acl(
         ctx: &mut Context<InodeLock>,
         dentry: &Dentry<Rovl>,
+        idmap: Idmap<'_>,
         kind: acl::Kind,
         acl: Option<&Acl>,
     ) -> Result {
@@ -180,7 +182,7 @@ impl AclOperations for Rovl {
         let drops_setgid = kind == acl::Kind::Access
             && acl.is_some()
             && u32::from(inode.mode()) & S_ISGID != 0
-            && !acl::may_keep_setgid(inode);
+            && !acl::may_keep_setgid(inode, idmap);
         change_upper(ctx, dentry, inode, |access, upper| {
             if drops_setgid {
                 let mode = upper.positive()?.mode() & !(S_ISGID as u16);

@@ -54,9 +54,6 @@ pub(super) fn check_directory(role: Role, name: &CStr, path: Path<'_>, log: &Log
             name
         ));
     }
-    if path.mnt.is_idmapped() {
-        return refuse("idmapped layers are not supported yet");
-    }
     if inode.is_casefolded() || (path.dentry.has_own_names() && !sb.has_encoding()) {
         return refuse("directories that ignore the case of names are not supported");
     }

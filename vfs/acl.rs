@@ -7,8 +7,9 @@
 
 use super::{
     bindings as b,
+    idmap::Idmap,
     lock::{Context, InodeLock, WriteAccess},
-    to_int, Dentry, FileSystem, Inode, Path,
+    to_int, Dentry, FileSystem, Inode, Path, SuperBlock,
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -113,16 +114,28 @@ impl Acl {
         // SAFETY: null, or counted for us.
         unsafe { Self::from_counted(copy) }?.ok_or(ENOMEM)
     }
+
+    /// The list with its users and groups as seen through a mount of `sb`.
+    fn seen_through(this: ARef<Self>, sb: &SuperBlock, idmap: Idmap<'_>) -> Result<ARef<Self>> {
+        if idmap.is_nop() {
+            return Ok(this);
+        }
+        let seen = this.try_clone()?;
+        // SAFETY: the copy is ours alone; mapping and superblock are live.
+        unsafe { b::rovl_posix_acl_seen(idmap.as_ptr(), sb.as_ptr(), seen.as_ptr()) };
+        Ok(seen)
+    }
 }
 
 /// `vfs_get_acl`: a list as `getxattr(2)` would see it, with the credentials in
-/// force, in the ids of the filesystem. May sleep; no lock is needed.
+/// force, with users and groups as seen through the mount. May sleep; no lock
+/// is needed.
 ///
 /// # Errors
 ///
 /// `EOPNOTSUPP` where there are none (by filesystem or by kind of inode).
 pub(crate) fn get(path: Path<'_>, kind: Kind) -> Result<Option<ARef<Acl>>> {
-    path.inode()?;
+    let sb = path.inode()?.super_block();
     // SAFETY: mount and dentry are valid, the dentry is positive, the name is
     // static.
     let acl = unsafe {
@@ -135,6 +148,7 @@ pub(crate) fn get(path: Path<'_>, kind: Kind) -> Result<Option<ARef<Acl>>> {
     // SAFETY: an error or counted for us.
     match unsafe { Acl::from_counted(acl) } {
         Err(e) if e == ENODATA => Ok(None),
+        Ok(Some(acl)) => Acl::seen_through(acl, sb, path.mnt.id_mapping()).map(Some),
         r => r,
     }
 }
@@ -142,11 +156,15 @@ pub(crate) fn get(path: Path<'_>, kind: Kind) -> Result<Option<ARef<Acl>>> {
 /// `get_inode_acl`: a list as permission checks see it: no security module is
 /// asked, and no list is `None` also where there can be none. May sleep; no
 /// lock is needed.
-pub(crate) fn get_inode(inode: &Inode, kind: Kind) -> Result<Option<ARef<Acl>>> {
+pub(crate) fn get_inode(path: Path<'_>, kind: Kind) -> Result<Option<ARef<Acl>>> {
+    let inode = path.inode()?;
     // SAFETY: the inode is live.
     let acl = unsafe { b::get_inode_acl(inode.as_ptr(), kind.as_c()) };
     // SAFETY: null, an error or counted for us.
-    unsafe { Acl::from_counted(acl) }
+    match unsafe { Acl::from_counted(acl) }? {
+        Some(acl) => Acl::seen_through(acl, inode.super_block(), path.mnt.id_mapping()).map(Some),
+        None => Ok(None),
+    }
 }
 
 impl WriteAccess<'_> {
@@ -197,10 +215,12 @@ pub(crate) trait AclOperations: FileSystem {
     /// that the caller owns the inode and that the list is well-formed, and
     /// holds the inode's `i_rwsem`. The filesystem sees to it that the mode
     /// follows an access list, and that the set-group-id bit goes where the
-    /// caller may not keep it ([`may_keep_setgid`]).
+    /// caller may not keep it ([`may_keep_setgid`]). `idmap` is that of the mount;
+    /// the list has been translated by it.
     fn set_acl(
         ctx: &mut Context<InodeLock>,
         dentry: &Dentry<Self>,
+        idmap: Idmap<'_>,
         kind: Kind,
         acl: Option<&Acl>,
     ) -> Result;
@@ -216,9 +236,9 @@ pub(crate) fn are_supported(inode: &Inode) -> bool {
 /// Whether a caller who changes the mode may leave the set-group-id bit: who is
 /// in the inode's group, or has `CAP_FSETID` (`in_group_or_capable`). Asks for
 /// the credentials in force.
-pub(crate) fn may_keep_setgid(inode: &Inode) -> bool {
-    // SAFETY: the inode is live.
-    unsafe { b::rovl_in_group_or_capable(inode.as_ptr()) }
+pub(crate) fn may_keep_setgid(inode: &Inode, idmap: Idmap<'_>) -> bool {
+    // SAFETY: the inode and the mapping are live.
+    unsafe { b::rovl_in_group_or_capable(idmap.as_ptr(), inode.as_ptr()) }
 }
 
 /// Keeps the VFS from caching lists with this inode, which would hide changes
@@ -274,6 +294,10 @@ fn cached<F: AclOperations>(inode: &Inode<F>, kind: c_int) -> *mut c_acl {
     if !unsafe { b::rovl_is_posixacl(below.as_ptr()) } {
         return core::ptr::null_mut();
     }
+    if !below.idmap().is_nop() {
+        // To translate a list takes memory.
+        return ECHILD.to_ptr();
+    }
     if Kind::from_c(kind).is_err() {
         return EINVAL.to_ptr();
     }
@@ -302,7 +326,7 @@ pub(super) unsafe extern "C" fn get_acl<F: AclOperations>(
 ///
 /// Only for the VFS to call, on a positive dentry of `F` with its inode locked.
 pub(super) unsafe extern "C" fn set_acl<F: AclOperations>(
-    _idmap: *mut b::mnt_idmap,
+    idmap: *mut b::mnt_idmap,
     dentry: *mut b::dentry,
     acl: *mut c_acl,
     kind: c_int,
@@ -315,7 +339,9 @@ pub(super) unsafe extern "C" fn set_acl<F: AclOperations>(
     let acl = acl.map(|acl| unsafe { acl.as_ref() });
     // SAFETY: an entry point of the VFS, which holds the inode's lock.
     let mut ctx = unsafe { Context::<InodeLock>::enter() };
-    to_int(Kind::from_c(kind).and_then(|kind| F::set_acl(&mut ctx, dentry, kind, acl)))
+    // SAFETY: that of the caller's mount.
+    let idmap = unsafe { Idmap::from_raw(idmap) };
+    to_int(Kind::from_c(kind).and_then(|kind| F::set_acl(&mut ctx, dentry, idmap, kind, acl)))
 }
 
 /// What a new object gets from the directory it is made in.

@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/stat.h`](srctree/include/linux/stat.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{bindings as b, Inode, Path};
+use super::{bindings as b, idmap::Idmap, Dentry, Inode, Path, SuperBlock};
 use kernel::{error::to_result, prelude::*};
 
 pub(crate) use super::bindings::{kgid_t, kuid_t, timespec64};
@@ -93,16 +93,34 @@ impl Attributes {
 
     /// `setattr_prepare`: may the caller make this change to this inode? It changes
     /// nothing: capabilities of a file (`ATTR_KILL_PRIV`) are left to the `setattr`
-    /// of the filesystem below.
-    pub(crate) fn prepare(&mut self, dentry: &super::Dentry) -> Result {
+    /// of the filesystem below. The owner is one as seen through the mount with
+    /// `idmap`, and afterwards as `sb`, the filesystem of the inode, has it.
+    pub(crate) fn prepare(&mut self, dentry: &Dentry, idmap: Idmap<'_>) -> Result {
         let kill = self.0.ia_valid & b::ATTR_KILL_PRIV;
         self.0.ia_valid &= !b::ATTR_KILL_PRIV;
         // SAFETY: the dentry is positive, its inode locked by the VFS.
         let allowed = to_result(unsafe {
-            b::setattr_prepare(b::rovl_nop_mnt_idmap(), dentry.as_ptr(), self.as_c())
+            b::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), self.as_c())
         });
         self.0.ia_valid |= kill;
-        allowed
+        allowed?;
+        let sb = dentry.super_block();
+        // SAFETY: the arms of the union are of one type but for the name, and
+        // plain data, set or not.
+        let seen = unsafe {
+            (
+                self.0.__bindgen_anon_1.ia_uid,
+                self.0.__bindgen_anon_2.ia_gid,
+            )
+        };
+        let (uid, gid) = idmap.stored(sb, seen);
+        if self.has(b::ATTR_UID) {
+            self.0.__bindgen_anon_1.ia_uid = uid;
+        }
+        if self.has(b::ATTR_GID) {
+            self.0.__bindgen_anon_2.ia_gid = gid;
+        }
+        Ok(())
     }
 }
 
@@ -148,6 +166,11 @@ impl Stat {
 
     pub(crate) fn owner(&self) -> (kuid_t, kgid_t) {
         (self.0.uid, self.0.gid)
+    }
+
+    /// Shows the owner as seen through a mount of `sb`.
+    pub(crate) fn show_owner(&mut self, sb: &SuperBlock, idmap: Idmap<'_>) {
+        (self.0.uid, self.0.gid) = idmap.seen(sb, self.owner());
     }
 
     pub(crate) fn times(&self) -> (timespec64, timespec64) {

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/cred.h`](srctree/include/linux/cred.h)
 
-use super::{bindings as b, Dentry};
+use super::{bindings as b, idmap::Idmap, Dentry, Mount, SuperBlock};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     cred::Credential, error::to_result, prelude::*, sync::aref::ARef, types::NotThreadSafe,
@@ -43,12 +43,13 @@ pub(crate) fn current() -> ARef<Credential> {
     unsafe { Credential::from_ptr(b::rovl_current_cred()) }.into()
 }
 
-/// `current_fsuid_fsgid`: who owns what the current task creates.
-pub(crate) fn current_fs_owner() -> (b::kuid_t, b::kgid_t) {
+/// `mapped_fsuid`, `mapped_fsgid`: who owns what the current task creates in `sb`
+/// through a mount.
+pub(crate) fn current_fs_owner(sb: &SuperBlock, idmap: Idmap<'_>) -> (b::kuid_t, b::kgid_t) {
     let (mut uid, mut gid) = (pin_init::zeroed(), pin_init::zeroed());
     // SAFETY: fills in both.
     unsafe { b::rovl_current_fs_ids(&mut uid, &mut gid) };
-    (uid, gid)
+    idmap.stored(sb, (uid, gid))
 }
 
 /// Credentials that are being made (`prepare_creds`), not yet in use.
@@ -68,11 +69,12 @@ impl NewCred {
         unsafe { b::rovl_cred_set_fs_owner(self.0.as_ptr(), uid, gid) };
     }
 
-    /// Uses space as `from` would: its owner's ids, and its right to reserved
-    /// blocks and to exceed quotas only if it has that right.
-    pub(crate) fn charge_to(&mut self, from: &Credential) {
-        // SAFETY: ours alone; `from` is valid.
-        unsafe { b::rovl_cred_take_fs_ids(self.0.as_ptr(), from.as_ptr()) };
+    /// Uses space of the filesystem of `mnt` as `from` would: its owner's ids, if
+    /// they have a mapping there, and its right to reserved blocks and to exceed
+    /// quotas only if it has that right.
+    pub(crate) fn charge_to(&mut self, from: &Credential, mnt: &Mount) {
+        // SAFETY: ours alone; `from` and the mount are valid.
+        unsafe { b::rovl_cred_take_fs_ids(self.0.as_ptr(), from.as_ptr(), mnt.as_ptr()) };
         // SAFETY: `from` is valid.
         if !unsafe { b::rovl_cred_capable_sys_resource(from.as_ptr()) } {
             self.drop_sys_resource();

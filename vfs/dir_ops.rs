@@ -9,6 +9,7 @@ use super::{
     acl, bindings as b, dentry,
     file_ops::{self, FileOperations},
     fileattr,
+    idmap::Idmap,
     inode_ops::{InodeOperations, Table as InodeTable},
     lock::{Context, DirectoryLock, Nothing},
     to_int, xattr, Dentry, Inode,
@@ -33,9 +34,11 @@ pub(crate) trait DirOperations: InodeOperations + FileOperations {
     /// directory's `i_rwsem` is held at least shared.
     fn lookup(dir: &Inode<Self>, dentry: &Dentry<Self>) -> Result<Option<ARef<Inode<Self>>>>;
 
-    /// `->create`, `->mkdir`, `->mknod`, `->symlink`.
+    /// `->create`, `->mkdir`, `->mknod`, `->symlink`. `idmap` is that of the mount
+    /// through which the caller makes it, and says who is its owner.
     fn make(
         ctx: &mut Context<DirectoryLock>,
+        idmap: Idmap<'_>,
         dir: &Inode<Self>,
         dentry: &Dentry<Self>,
         new: New<'_>,
@@ -66,6 +69,7 @@ pub(crate) trait DirOperations: InodeOperations + FileOperations {
     /// opened as `file`. No lock is held, but write access to the mount is.
     fn tmpfile(
         ctx: &mut Context<Nothing>,
+        idmap: Idmap<'_>,
         parent: &Dentry<Self>,
         file: &File,
         mode: u16,
@@ -153,15 +157,22 @@ impl<F: DirOperations> Table<F> {
     /// # Safety
     ///
     /// As the VFS calls `->create` and its kin: `dir` is locked, `dentry` is
-    /// negative and hashed in it.
-    unsafe fn make(dir: *mut b::inode, dentry: *mut b::dentry, new: New<'_>) -> Result {
+    /// negative and hashed in it, `idmap` is that of the caller's mount.
+    unsafe fn make(
+        idmap: *mut b::mnt_idmap,
+        dir: *mut b::inode,
+        dentry: *mut b::dentry,
+        new: New<'_>,
+    ) -> Result {
+        // SAFETY: the caller's mount lives for the call.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
         // SAFETY: the entry point of the operation, with `dir` locked.
         let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
         // SAFETY: pinned by the caller.
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let name = unsafe { Dentry::<F>::from_raw(dentry) };
-        let inode = F::make(&mut ctx, dir, name, new)?;
+        let inode = F::make(&mut ctx, idmap, dir, name, new)?;
         // SAFETY: the dentry is negative; takes over the reference.
         unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) };
         Ok(())
@@ -171,7 +182,7 @@ impl<F: DirOperations> Table<F> {
     ///
     /// Only for the VFS to call.
     unsafe extern "C" fn create(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         dir: *mut b::inode,
         dentry: *mut b::dentry,
         mode: b::umode_t,
@@ -179,6 +190,7 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: called as `make` asks.
         to_int(unsafe {
             Self::make(
+                idmap,
                 dir,
                 dentry,
                 New::Regular {
@@ -192,21 +204,21 @@ impl<F: DirOperations> Table<F> {
     ///
     /// Only for the VFS to call.
     unsafe extern "C" fn mknod(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         dir: *mut b::inode,
         dentry: *mut b::dentry,
         mode: b::umode_t,
         rdev: b::dev_t,
     ) -> c_int {
         // SAFETY: called as `make` asks.
-        to_int(unsafe { Self::make(dir, dentry, New::Special { mode, rdev }) })
+        to_int(unsafe { Self::make(idmap, dir, dentry, New::Special { mode, rdev }) })
     }
 
     /// # Safety
     ///
     /// Only for the VFS to call.
     unsafe extern "C" fn symlink(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         dir: *mut b::inode,
         dentry: *mut b::dentry,
         target: *const c_char,
@@ -214,14 +226,14 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: a NUL-terminated string for the duration of the call.
         let target = unsafe { CStr::from_char_ptr(target) };
         // SAFETY: called as `make` asks.
-        to_int(unsafe { Self::make(dir, dentry, New::Symlink { target }) })
+        to_int(unsafe { Self::make(idmap, dir, dentry, New::Symlink { target }) })
     }
 
     /// # Safety
     ///
     /// Only for the VFS to call.
     unsafe extern "C" fn mkdir(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         dir: *mut b::inode,
         dentry: *mut b::dentry,
         mode: b::umode_t,
@@ -229,6 +241,7 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: called as `make` asks.
         match unsafe {
             Self::make(
+                idmap,
                 dir,
                 dentry,
                 New::Directory {
@@ -305,11 +318,13 @@ impl<F: DirOperations> Table<F> {
     ///
     /// Only for the VFS to call, with a file that is not open yet.
     unsafe extern "C" fn tmpfile(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         _dir: *mut b::inode,
         file: *mut b::file,
         mode: b::umode_t,
     ) -> c_int {
+        // SAFETY: that of the caller's mount.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
         // SAFETY: the entry point of the operation, which holds no lock.
         let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: the path of the file was set by the caller: a nameless dentry
@@ -319,7 +334,8 @@ impl<F: DirOperations> Table<F> {
         let parent = unsafe { Dentry::<F>::from_raw(dentry) }.parent();
         // SAFETY: the caller's, and only the caller's until it is open.
         let user_file = unsafe { File::from_raw_file(file) };
-        let (inode, private) = match F::tmpfile(&mut ctx, &parent, user_file, mode & 0o7777) {
+        let (inode, private) = match F::tmpfile(&mut ctx, idmap, &parent, user_file, mode & 0o7777)
+        {
             Ok(made) => made,
             Err(e) => return e.to_errno(),
         };

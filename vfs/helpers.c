@@ -54,10 +54,16 @@ void rovl_cred_set_fs_owner(struct cred *cred, kuid_t uid, kgid_t gid)
 	cred->fsuid = uid;
 	cred->fsgid = gid;
 }
-void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from)
+void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from,
+			   const struct vfsmount *mnt)
 {
-	cred->fsuid = from->fsuid;
-	cred->fsgid = from->fsgid;
+	struct user_namespace *ns = mnt->mnt_sb->s_user_ns;
+
+	if (vfsuid_has_fsmapping(mnt_idmap(mnt), ns, VFSUIDT_INIT(from->fsuid)) &&
+	    vfsgid_has_fsmapping(mnt_idmap(mnt), ns, VFSGIDT_INIT(from->fsgid))) {
+		cred->fsuid = from->fsuid;
+		cred->fsgid = from->fsgid;
+	}
 }
 void rovl_cred_drop_sys_resource(struct cred *cred)
 {
@@ -151,10 +157,39 @@ bool rovl_inode_test_state(struct inode *inode, unsigned int bits)
 }
 
 bool rovl_is_posixacl(const struct inode *inode) { return IS_POSIXACL(inode); }
-bool rovl_in_group_or_capable(const struct inode *inode)
+bool rovl_in_group_or_capable(struct mnt_idmap *idmap, const struct inode *inode)
 {
-	return in_group_or_capable(&nop_mnt_idmap, inode,
-				   i_gid_into_vfsgid(&nop_mnt_idmap, inode));
+	return in_group_or_capable(idmap, inode, i_gid_into_vfsgid(idmap, inode));
+}
+
+void rovl_idmap_seen(struct mnt_idmap *idmap, const struct super_block *sb,
+		     kuid_t *uid, kgid_t *gid)
+{
+	*uid = vfsuid_into_kuid(make_vfsuid(idmap, sb->s_user_ns, *uid));
+	*gid = vfsgid_into_kgid(make_vfsgid(idmap, sb->s_user_ns, *gid));
+}
+
+void rovl_idmap_stored(struct mnt_idmap *idmap, const struct super_block *sb,
+		       kuid_t *uid, kgid_t *gid)
+{
+	*uid = from_vfsuid(idmap, sb->s_user_ns, VFSUIDT_INIT(*uid));
+	*gid = from_vfsgid(idmap, sb->s_user_ns, VFSGIDT_INIT(*gid));
+}
+
+/* As rovl_idmap_seen(), for the users and groups of a list that nobody else sees. */
+void rovl_posix_acl_seen(struct mnt_idmap *idmap, const struct super_block *sb,
+			 struct posix_acl *acl)
+{
+	struct posix_acl_entry *entry, *end;
+
+	FOREACH_ACL_ENTRY(entry, acl, end) {
+		if (entry->e_tag == ACL_USER)
+			entry->e_uid = vfsuid_into_kuid(make_vfsuid(idmap, sb->s_user_ns,
+								    entry->e_uid));
+		else if (entry->e_tag == ACL_GROUP)
+			entry->e_gid = vfsgid_into_kgid(make_vfsgid(idmap, sb->s_user_ns,
+								    entry->e_gid));
+	}
 }
 void rovl_acl_dont_cache(struct inode *inode)
 {
@@ -198,11 +233,11 @@ int rovl_sync_filesystem(struct super_block *sb)
  * keeps the end of an asynchronous write, which holds no other, from putting
  * back what another one has made newer.
  */
-void rovl_copy_attributes(struct inode *to, const struct inode *from)
+void rovl_copy_attributes(struct inode *to, const struct inode *from, struct mnt_idmap *idmap)
 {
 	spin_lock(&to->i_lock);
-	to->i_uid = from->i_uid;
-	to->i_gid = from->i_gid;
+	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
+	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, from));
 	to->i_mode = from->i_mode;
 	fsstack_copy_attr_times(to, from);
 	i_size_write(to, i_size_read(from));

@@ -41,7 +41,8 @@ const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_revert_creds(const struct cred *old);
 const struct cred *rovl_current_cred(void);
 void rovl_cred_set_fs_owner(struct cred *cred, kuid_t uid, kgid_t gid);
-void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from);
+void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from,
+			   const struct vfsmount *mnt);
 void rovl_cred_drop_sys_resource(struct cred *cred);
 bool rovl_cred_capable_sys_resource(const struct cred *cred);
 struct user_namespace *rovl_init_user_ns(void);
@@ -62,7 +63,7 @@ void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,
 		      struct timespec64 *mtime);
 void rovl_current_fs_ids(kuid_t *uid, kgid_t *gid);
 void rovl_copy_times(struct inode *to, const struct inode *from);
-void rovl_copy_attributes(struct inode *to, const struct inode *from);
+void rovl_copy_attributes(struct inode *to, const struct inode *from, struct mnt_idmap *idmap);
 void rovl_lockdep_annotate(struct inode *inode);
 bool rovl_sb_can_tmpfile(const struct inode *dir);
 void rovl_logfc(struct fs_context *fc, char level, const char *text);
@@ -85,7 +86,13 @@ void rovl_inode_clear_state(struct inode *inode, unsigned int bits);
 bool rovl_inode_test_state(struct inode *inode, unsigned int bits);
 
 bool rovl_is_posixacl(const struct inode *inode);
-bool rovl_in_group_or_capable(const struct inode *inode);
+bool rovl_in_group_or_capable(struct mnt_idmap *idmap, const struct inode *inode);
+void rovl_idmap_seen(struct mnt_idmap *idmap, const struct super_block *sb,
+		     kuid_t *uid, kgid_t *gid);
+void rovl_idmap_stored(struct mnt_idmap *idmap, const struct super_block *sb,
+		       kuid_t *uid, kgid_t *gid);
+void rovl_posix_acl_seen(struct mnt_idmap *idmap, const struct super_block *sb,
+			 struct posix_acl *acl);
 void rovl_acl_dont_cache(struct inode *inode);
 
 void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);

@@ -6,8 +6,9 @@
 
 use super::{
     bindings as b,
+    idmap::Idmap,
     super_block::{self, FileSystemType},
-    Any, FileSystem, SuperBlock,
+    Any, FileSystem, Mount, SuperBlock,
 };
 use core::{marker::PhantomData, mem::MaybeUninit, ops::Deref, ptr::NonNull};
 use kernel::{
@@ -193,6 +194,8 @@ pub(super) struct Slot<F: FileSystem> {
     vfs: Opaque<b::inode>,
     /// See [`Inode::set_backing`].
     backing: Atomic<*mut b::inode>,
+    /// See [`NewInode::set_idmaps`].
+    idmaps: Idmaps,
     live: bool,
     data: MaybeUninit<F::Inode>,
 }
@@ -222,6 +225,8 @@ impl<F: FileSystem> Slot<F> {
         }
         // SAFETY: freshly allocated; `vfs` was set up by the constructor.
         unsafe { (&raw mut (*slot).backing).write(Atomic::new(core::ptr::null_mut())) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*slot).idmaps).write(Idmaps::default()) };
         // SAFETY: as above.
         unsafe { (&raw mut (*slot).live).write(false) };
         slot.cast()
@@ -295,8 +300,29 @@ impl<F: FileSystem> Deref for Inode<F> {
 #[derive(Clone, Copy)]
 pub(crate) struct Backing<'rcu> {
     inode: *mut b::inode,
+    idmap: *mut b::mnt_idmap,
     writable: bool,
     _rcu: PhantomData<&'rcu rcu::Guard>,
+}
+
+/// Through which mounts backing inodes are seen; null for one that maps no ids.
+///
+/// # Invariants
+///
+/// A mapping lives as long as an inode with it may be seen, also under RCU.
+#[derive(Clone, Copy)]
+struct Idmaps {
+    read_only: *mut b::mnt_idmap,
+    writable: *mut b::mnt_idmap,
+}
+
+impl Default for Idmaps {
+    fn default() -> Self {
+        Self {
+            read_only: core::ptr::null_mut(),
+            writable: core::ptr::null_mut(),
+        }
+    }
 }
 
 impl Backing<'_> {
@@ -307,6 +333,16 @@ impl Backing<'_> {
 
     pub(super) fn as_ptr(self) -> *mut b::inode {
         self.inode
+    }
+
+    /// The mapping of the mount through which the backing inode is seen.
+    pub(super) fn idmap(&self) -> Idmap<'_> {
+        if self.idmap.is_null() {
+            return Idmap::nop();
+        }
+        // SAFETY: it lives as long as the inode may be seen (invariant of
+        // `Idmaps`), which whoever has this does.
+        unsafe { Idmap::from_raw(self.idmap) }
     }
 }
 
@@ -337,11 +373,25 @@ impl<F: FileSystem> Inode<F> {
     /// inodes is freed after a grace period only, so under RCU it can be looked
     /// at even while its last reference goes away.
     pub(crate) fn backing<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Option<Backing<'rcu>> {
+        self.current_backing()
+    }
+
+    /// [`Inode::backing`] for as long as the caller knows it to stay.
+    fn current_backing<'a>(&self) -> Option<Backing<'a>> {
         let tagged = self.slot_backing().load(Acquire);
         let inode = tagged.map_addr(|a| a & !1);
+        let writable = tagged.addr() & 1 != 0;
+        // SAFETY: it lies in a slot (type invariant); written before the inode
+        // was shown to others, and not changed after.
+        let idmaps = unsafe { (*Slot::<F>::of(self.as_ptr())).idmaps };
+        let idmap = match writable {
+            true => idmaps.writable,
+            false => idmaps.read_only,
+        };
         (!inode.is_null()).then_some(Backing {
             inode,
-            writable: tagged.addr() & 1 != 0,
+            idmap,
+            writable,
             _rcu: PhantomData,
         })
     }
@@ -394,12 +444,15 @@ impl<F: FileSystem> Inode<F> {
     /// Takes mode, owner and times over from the inode below, and the size of a
     /// regular file (`fsstack_copy_*`): attributes that the VFS reads from this
     /// inode without asking the filesystem. Not the flags: see
-    /// [`Inode::set_flags_from`].
+    /// [`Inode::set_flags_from`]. `from` is the backing inode: the owner is the
+    /// one seen through its mount.
     pub(crate) fn copy_attributes(&self, from: &Inode) {
+        let backing = self.current_backing();
+        let idmap = backing.as_ref().map_or(Idmap::nop(), Backing::idmap);
         let (to, from) = (self.as_ptr(), from.as_ptr());
         // SAFETY: both inodes are live; the values are words that may be read
         // while they change, as every `stat` does.
-        unsafe { b::rovl_copy_attributes(to, from) };
+        unsafe { b::rovl_copy_attributes(to, from, idmap.as_ptr()) };
     }
 }
 
@@ -537,6 +590,25 @@ impl<F: super_block::Operations> NewInode<F> {
     /// The inode, to fill in what its data needs.
     pub(crate) fn inode(&self) -> &Inode<F> {
         &self.0
+    }
+
+    /// Says through which mounts backing inodes are seen, one that is only read
+    /// and one that may be written to; to be called before
+    /// [`Inode::set_backing`]. The superblock's data must own the mounts, so
+    /// that a grace period passes between the last inode and the mounts
+    /// (`kern_unmount`), which `F` promises by naming such.
+    pub(crate) fn set_idmaps(&self, read_only: Option<&Mount>, writable: Option<&Mount>) {
+        let raw = |mnt: Option<&Mount>| match mnt {
+            Some(mnt) if mnt.is_idmapped() => mnt.id_mapping().as_ptr(),
+            _ => core::ptr::null_mut(),
+        };
+        // INVARIANT: the mapping lives as long as its mount does.
+        let idmaps = Idmaps {
+            read_only: raw(read_only),
+            writable: raw(writable),
+        };
+        // SAFETY: it lies in a slot, and nobody else sees the inode yet.
+        unsafe { (*Slot::<F>::of(self.0.as_ptr())).idmaps = idmaps };
     }
 
     /// Gives the inode its number, type and operations, and shows it to others.

@@ -11,6 +11,7 @@ use super::{
     attr::{Attributes, Stat},
     bindings as b,
     fileattr::{self, FileattrOperations},
+    idmap::Idmap,
     inode::Backing,
     lock::{Context, InodeLock},
     to_int,
@@ -31,19 +32,33 @@ pub(crate) trait InodeOperations:
 {
     /// `->permission`: may the current task do what `access` says? The VFS has
     /// checked nothing. May be called on any path walk, with no locks.
-    fn permission(inode: &Inode<Self>, access: Access) -> Result;
+    /// `idmap` is that of the mount of this filesystem, as in what follows.
+    fn permission(inode: &Inode<Self>, idmap: Idmap<'_>, access: Access) -> Result;
 
     /// `->permission` in the middle of a path walk without references: must not
     /// sleep. `ECHILD` to be asked again through [`InodeOperations::permission`].
-    fn permission_rcu(inode: &Inode<Self>, access: Access, rcu: &rcu::Guard) -> Result;
+    fn permission_rcu(
+        inode: &Inode<Self>,
+        idmap: Idmap<'_>,
+        access: Access,
+        rcu: &rcu::Guard,
+    ) -> Result;
 
-    /// `->getattr`. No locks held; `dentry` is positive.
-    fn getattr(dentry: &Dentry<Self>, request: Request, stat: &mut Stat) -> Result;
+    /// `->getattr`. No locks held; `dentry` is positive. The owner that is filled
+    /// in is the one seen through the mount.
+    fn getattr(
+        dentry: &Dentry<Self>,
+        idmap: Idmap<'_>,
+        request: Request,
+        stat: &mut Stat,
+    ) -> Result;
 
-    /// `->setattr`. The inode's `i_rwsem` is held.
+    /// `->setattr`. The inode's `i_rwsem` is held. The owner in `attr` is one as
+    /// seen through the mount.
     fn setattr(
         ctx: &mut Context<InodeLock>,
         dentry: &Dentry<Self>,
+        idmap: Idmap<'_>,
         attr: &mut Attributes,
     ) -> Result;
 
@@ -81,11 +96,9 @@ impl Access {
 impl<F: FileSystem> Inode<F> {
     /// `generic_permission`: what mode and ACL of this inode say of the current
     /// credentials.
-    pub(crate) fn generic_permission(&self, access: Access) -> Result {
-        // SAFETY: the inode is live.
-        to_result(unsafe {
-            b::generic_permission(b::rovl_nop_mnt_idmap(), self.as_ptr(), access.0)
-        })
+    pub(crate) fn generic_permission(&self, idmap: Idmap<'_>, access: Access) -> Result {
+        // SAFETY: the inode and the mapping are live.
+        to_result(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.0) })
     }
 
     /// `touch_atime`'s rule for stacked inodes: takes the access time of the
@@ -105,7 +118,7 @@ impl Backing<'_> {
         // mode, is how such an inode is asked.
         to_result(unsafe {
             b::inode_permission(
-                b::rovl_nop_mnt_idmap(),
+                self.idmap().as_ptr(),
                 self.as_ptr(),
                 access.0 | b::MAY_NOT_BLOCK as c_int,
             )
@@ -243,53 +256,59 @@ impl<F: InodeOperations> Table<F> {
     /// Only for the VFS to call, on an inode of `F`, with or without a
     /// reference as `mask` says.
     pub(super) unsafe extern "C" fn permission(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         inode: *mut b::inode,
         mask: c_int,
     ) -> c_int {
+        // SAFETY: that of the caller's mount.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
         // SAFETY: the VFS pins the inode, or walks under RCU, where its memory
         // and what `permission_rcu` looks at stay.
         let inode = unsafe { Inode::<F>::from_raw(inode) };
         let access = Access(mask);
         if mask & b::MAY_NOT_BLOCK as c_int != 0 {
             let rcu = rcu::read_lock();
-            return to_int(F::permission_rcu(inode, access, &rcu));
+            return to_int(F::permission_rcu(inode, idmap, access, &rcu));
         }
-        to_int(F::permission(inode, access))
+        to_int(F::permission(inode, idmap, access))
     }
 
     /// # Safety
     ///
     /// Only for the VFS to call, on a path of `F`.
     pub(super) unsafe extern "C" fn getattr(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         path: *const b::path,
         stat: *mut b::kstat,
         mask: u32,
         flags: c_uint,
     ) -> c_int {
+        // SAFETY: that of the caller's mount.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
         // SAFETY: the path is pinned by the caller.
         let dentry = unsafe { Dentry::<F>::from_raw((*path).dentry) };
         // SAFETY: the caller's buffer.
         let stat = unsafe { Stat::from_raw(stat) };
-        to_int(F::getattr(dentry, Request { mask, flags }, stat))
+        to_int(F::getattr(dentry, idmap, Request { mask, flags }, stat))
     }
 
     /// # Safety
     ///
     /// Only for the VFS to call, with the inode of `dentry` locked.
     pub(super) unsafe extern "C" fn setattr(
-        _idmap: *mut b::mnt_idmap,
+        idmap: *mut b::mnt_idmap,
         dentry: *mut b::dentry,
         attr: *mut b::iattr,
     ) -> c_int {
+        // SAFETY: that of the caller's mount.
+        let idmap = unsafe { Idmap::from_raw(idmap) };
         // SAFETY: pinned by the caller.
         let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
         // SAFETY: the caller's, for us to change.
         let attr = unsafe { Attributes::from_raw(attr) };
         // SAFETY: the entry point of the operation, which holds `i_rwsem`.
         let mut ctx = unsafe { Context::<InodeLock>::enter() };
-        to_int(F::setattr(&mut ctx, dentry, attr))
+        to_int(F::setattr(&mut ctx, dentry, idmap, attr))
     }
 
     /// # Safety

@@ -31,6 +31,7 @@ pub(crate) mod file;
 pub(crate) mod file_ops;
 pub(crate) mod fileattr;
 pub(crate) mod fs_context;
+pub(crate) mod idmap;
 pub(crate) mod in_use;
 pub(crate) mod inode;
 pub(crate) mod inode_ops;

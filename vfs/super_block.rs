@@ -27,6 +27,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     const NAME: &'static CStr;
     /// `s_magic`, what `statfs` reports as the type.
     const MAGIC: usize;
+    /// `FS_USERNS_MOUNT`, `FS_ALLOW_IDMAP`, ...
+    const FLAGS: u32;
     /// Kept by a superblock (`s_fs_info`).
     type Super: Send + Sync;
     /// Kept by an inode, next to it in memory.
@@ -414,6 +416,7 @@ impl<F: Operations> FileSystemType<F> {
         Self {
             fs_type: UnsafeCell::new(b::file_system_type {
                 name: kernel::str::as_char_ptr_in_const_context(F::NAME),
+                fs_flags: F::FLAGS as c_int,
                 owner: crate::LocalModule::THIS_MODULE.as_ptr(),
                 init_fs_context: Some(fs_context::init::<F>),
                 parameters: F::PARAMETERS.as_ptr().cast(),

@@ -16,6 +16,7 @@ mod copyup;
 mod failure;
 mod file;
 mod fuse;
+mod idmapped;
 mod inode;
 mod lookup;
 mod module;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Test> {
         readdir::tests(),
         inode::tests(),
         permission::tests(),
+        idmapped::tests(),
         file::tests(),
         compat::tests(),
         races::tests(),
