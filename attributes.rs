@@ -67,6 +67,7 @@ impl InodeOperations for Rovl {
             stat.read(real.path, request.mask, request.flags)?;
         }
         stat.show_owner(inode.sb(), idmap);
+        stat.set_enforced_attributes(inode);
         let identity = inode.data().identity(layers)?;
         let dev = inode.sb().dev();
         if layers.on_one_filesystem() {

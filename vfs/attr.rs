@@ -186,7 +186,17 @@ impl Stat {
         self.0.nlink = nlink;
     }
 
-    /// Takes `STATX_ATTR_*` bits that the VFS enforces from the overlay inode.
+    /// `generic_fill_statx_attr`: takes the `STATX_ATTR_*` bits that the VFS
+    /// enforces from the flags of `inode`, and from no other.
+    pub(crate) fn set_enforced_attributes(&mut self, inode: &Inode) {
+        let enforced = b::STATX_ATTR_IMMUTABLE | b::STATX_ATTR_APPEND;
+        self.0.attributes &= !u64::from(enforced);
+        // SAFETY: the inode is live, the buffer is ours.
+        unsafe { b::generic_fill_statx_attr(inode.as_ptr(), &mut self.0) };
+    }
+
+    /// The version of the inode below is not one of this filesystem's: it goes
+    /// another way when the object is copied up.
     pub(crate) fn set_change_cookie_unsupported(&mut self) {
         self.0.result_mask &= !(b::STATX_CHANGE_COOKIE);
     }
