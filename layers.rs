@@ -5,6 +5,7 @@
 use crate::{
     copyup::InFlight,
     inode::OverlayInode,
+    private::Names,
     vfs::{self, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
 };
 use kernel::{cred::Credential, prelude::*, str::CString, sync::aref::ARef};
@@ -15,7 +16,7 @@ pub(crate) struct Rovl;
 impl vfs::FileSystem for Rovl {
     const NAME: &'static CStr = c"rovl";
     const MAGIC: usize = 0x726f_766c;
-    const FLAGS: u32 = vfs::bindings::FS_ALLOW_IDMAP;
+    const FLAGS: u32 = vfs::bindings::FS_ALLOW_IDMAP | vfs::bindings::FS_USERNS_MOUNT;
     type Super = Overlay;
     type Inode = OverlayInode;
     type File = crate::file::OpenFile;
@@ -41,6 +42,11 @@ pub(crate) struct Layers {
     /// The distinct filesystems the layers are on; that of the upper layer is
     /// the first, or without one that of the topmost lower layer.
     pub(crate) filesystems: KVec<LayerFs>,
+    /// How the attributes are called that the mount keeps with objects.
+    pub(crate) names: &'static Names,
+    /// Whether the mounter may open files by their handles, so that handles
+    /// found in the upper layer may be followed: users can write them there.
+    pub(crate) trusts_handles: bool,
     /// As whom the layers are accessed: the mounter, without the right to
     /// reserved blocks.
     pub(crate) cred: ARef<Credential>,

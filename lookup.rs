@@ -24,7 +24,7 @@ enum Answer {
 }
 
 /// Asks one layer for `name` in its part of a directory.
-fn ask(dir: Path<'_>, name: &[u8]) -> Result<Answer> {
+fn ask(layers: &Layers, dir: Path<'_>, name: &[u8]) -> Result<Answer> {
     let dentry = match dir.lookup(name) {
         Ok(dentry) => dentry,
         // A name too long for this layer is a name it does not have.
@@ -40,15 +40,15 @@ fn ask(dir: Path<'_>, name: &[u8]) -> Result<Answer> {
         if !dentry.can_lookup() {
             return Err(EREMOTE);
         }
-        return Ok(match whiteout::opacity(object)? {
+        return Ok(match whiteout::opacity(layers.names, object)? {
             Opacity::Opaque => Answer::Final(dentry),
             Opacity::Merged | Opacity::XattrWhiteouts => Answer::Merged(dentry),
         });
     }
     if found.is_regular()
         && found.size() == 0
-        && whiteout::has_xattr_whiteouts(dir)?
-        && whiteout::is_whiteout(object)?
+        && whiteout::has_xattr_whiteouts(layers.names, dir)?
+        && whiteout::is_whiteout(layers.names, object)?
     {
         return Ok(Answer::Whiteout);
     }
@@ -69,19 +69,20 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
 
     if let Some(upper_dir) = dir.data().upper() {
         let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
-        match ask(upper_dir, name)? {
+        match ask(layers, upper_dir, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(None),
             Answer::Final(dentry) => return Ok(Some(upper_only(layers, found, dentry)?)),
             Answer::Merged(dentry) => {
-                found.impure = whiteout::is_impure(Path::new(upper_dir.mnt, &dentry))?;
+                let object = Path::new(upper_dir.mnt, &dentry);
+                found.impure = whiteout::is_impure(layers.names, object)?;
                 found.upper = Some(dentry);
             }
         }
     }
 
     for part in dir.data().lower_parts() {
-        let (dentry, last) = match ask(part.path(layers)?, name)? {
+        let (dentry, last) = match ask(layers, part.path(layers)?, name)? {
             Answer::Silent => continue,
             Answer::Whiteout => break,
             Answer::Final(dentry) => (dentry, true),
@@ -109,7 +110,7 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
 fn upper_only(layers: &Layers, mut found: Objects, dentry: ARef<Dentry>) -> Result<Objects> {
     let object = Path::new(layers.upper_mnt()?, &dentry);
     if dentry.positive()?.is_dir() {
-        found.impure = whiteout::is_impure(object)?;
+        found.impure = whiteout::is_impure(layers.names, object)?;
     } else {
         found.origin = origin_of(layers, object);
     }
@@ -134,7 +135,7 @@ pub(crate) fn is_in_lower(dir: &Inode<Rovl>, name: &[u8]) -> Result<bool> {
     let layers = layers::of(dir);
     let _mounter = layers.as_mounter();
     for part in dir.data().lower_parts() {
-        match ask(part.path(layers)?, name)? {
+        match ask(layers, part.path(layers)?, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(false),
             Answer::Final(_) | Answer::Merged(_) => return Ok(true),
@@ -228,8 +229,11 @@ pub(crate) fn origin_value(object: Path<'_>) -> Result<KVec<u8>> {
 /// Where an upper object that is no directory was copied from, if that is
 /// still there and had one name only: a file with several becomes several.
 fn origin_of(layers: &Layers, object: Path<'_>) -> Option<Identity> {
+    if !layers.trusts_handles {
+        return None;
+    }
     let mut value = [0; ORIGIN_MAX_LEN];
-    let len = crate::vfs::xattr::get(object, whiteout::ORIGIN, &mut value).ok()?;
+    let len = crate::vfs::xattr::get(object, layers.names.origin, &mut value).ok()?;
     let origin = Origin::parse(value.get(..len)?)?;
     for layer in &layers.lower {
         let sb = layer.root().super_block();

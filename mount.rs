@@ -232,6 +232,7 @@ pub(crate) struct Mounting {
     /// `None` while no lower layer has been named.
     style: Option<Style>,
     default_permissions: bool,
+    userxattr: bool,
 }
 
 impl Mounting {
@@ -448,6 +449,7 @@ impl MountOperations for Rovl {
             lower: KVec::new(),
             style: None,
             default_permissions: false,
+            userxattr: false,
         })
     }
 
@@ -476,7 +478,7 @@ impl MountOperations for Rovl {
             (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
             (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
             (Opt::Volatile, _) => not_yet("volatile", log)?,
-            (Opt::UserXattr, _) => not_yet("userxattr", log)?,
+            (Opt::UserXattr, _) => mounting.userxattr = true,
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
         Ok(())
@@ -492,6 +494,7 @@ impl MountOperations for Rovl {
         let options = Shown {
             one_by_one: mounting.style == Some(Style::OneByOne),
             default_permissions: mounting.default_permissions,
+            userxattr: mounting.userxattr,
         };
         let overlay = Overlay {
             layers: stack.layers,
@@ -510,6 +513,13 @@ impl MountOperations for Rovl {
         log: &Log<'_>,
     ) -> Result {
         mounting.check_unchanged(sb.data(), log)?;
+        if mounting.userxattr && !sb.data().options.userxattr {
+            return Err(refuse!(
+                log,
+                EINVAL,
+                "option 'userxattr' cannot be changed while mounted"
+            ));
+        }
         let layers = layers::of_sb(sb);
         match (readonly, &layers.upper) {
             (Some(false), None) => Err(refuse!(
@@ -539,6 +549,7 @@ pub(crate) struct Shown {
     /// The lower layers were named one by one.
     one_by_one: bool,
     default_permissions: bool,
+    userxattr: bool,
 }
 
 /// A name as an option takes it, where a backslash escapes: what [`split`]
@@ -585,6 +596,9 @@ impl SuperOperations for Rovl {
         }
         if overlay.options.default_permissions {
             seq::show_raw(seq, c",default_permissions");
+        }
+        if overlay.options.userxattr {
+            seq::show_raw(seq, c",userxattr");
         }
         Ok(())
     }

@@ -279,7 +279,7 @@ impl<'a> Place<'a> {
             None => return Ok(make(name)?.keep()),
             Some(_) => {
                 let there = Path::new(&self.upper.layer.mnt, name.dentry());
-                if !whiteout::is_whiteout(there)? {
+                if !whiteout::is_whiteout(self.layers.names, there)? {
                     return Err(EEXIST);
                 }
             }
@@ -290,7 +290,7 @@ impl<'a> Place<'a> {
         let is_dir = vfs::inode::is_directory(mode);
         let put = finish(access, &made)
             .and_then(|()| match is_dir {
-                true => whiteout::set_opaque(access, &made),
+                true => whiteout::set_opaque(access, self.layers.names, &made),
                 false => Ok(()),
             })
             .and_then(|()| self.exchange_whiteout(access, &temp, is_dir));
@@ -350,14 +350,23 @@ impl<'a> Place<'a> {
     }
 
     fn replace_by_whiteout(&self, access: &mut WriteAccess<'_>, is_dir: bool) -> Result {
-        whiteout::replace(self.upper, access, self.upper_dir, &self.name, is_dir)
+        let names = self.layers.names;
+        whiteout::replace(
+            self.upper,
+            access,
+            names,
+            self.upper_dir,
+            &self.name,
+            is_dir,
+        )
     }
 
     /// Removes the name where there is nothing below.
     fn remove(&self, access: &mut WriteAccess<'_>, inode: &Inode<Rovl>) -> Result {
         if inode.is_dir() {
             // Whiteouts in a directory that hides all below it hide nothing.
-            whiteout::clear(access, inode.data().upper().ok_or(ESTALE)?)?;
+            let upper = inode.data().upper().ok_or(ESTALE)?;
+            whiteout::clear(access, self.layers.names, upper)?;
         }
         let mut name = access.lock_name(self.upper_dir, &self.name)?;
         check_same(inode, name.inode().ok_or(ESTALE)?)?;
@@ -443,7 +452,8 @@ impl<'a> Rename<'a> {
         for (inode, to, hides) in moves {
             let Some(inode) = inode else { continue };
             if inode.is_dir() && hides {
-                whiteout::set_opaque(access, inode.data().upper().ok_or(EIO)?)?;
+                let upper = inode.data().upper().ok_or(EIO)?;
+                whiteout::set_opaque(access, to.layers.names, upper)?;
             }
             if has_origin(inode) {
                 whiteout::set_impure(access, to.dir)?;
@@ -468,7 +478,10 @@ impl<'a> Rename<'a> {
         let there = rename.new_name().inode();
         let over_whiteout = match there {
             Some(there) if there.is_whiteout() => true,
-            Some(_) => whiteout::is_whiteout(Path::new(&new.upper.layer.mnt, rename.new_name()))?,
+            Some(_) => {
+                let there = Path::new(&new.upper.layer.mnt, rename.new_name());
+                whiteout::is_whiteout(new.layers.names, there)?
+            }
             None => false,
         };
         let over_upper = there.is_some() && !over_whiteout;
@@ -518,12 +531,13 @@ fn clear_target(access: &mut WriteAccess<'_>, target: &Inode<Rovl>) -> Result {
     let Some(upper) = target.data().upper() else {
         return Ok(());
     };
+    let names = layers::of(target).names;
     if !target.data().lower_parts().is_empty() {
-        whiteout::set_opaque(access, upper)?;
+        whiteout::set_opaque(access, names, upper)?;
         target.data().set_opaque();
         readdir::invalidate(target);
     }
-    whiteout::clear(access, upper)
+    whiteout::clear(access, names, upper)
 }
 
 /// Attributes that a new object gets from its directory, where it was made

@@ -2,8 +2,9 @@
 
 //! What rovl keeps with objects of the upper layer.
 //!
-//! The names of these attributes begin with `trusted.overlay.`, and are not seen
-//! in the merged tree. An attribute that is called so in the merged tree, as an
+//! The names of these attributes begin with `trusted.overlay.`, or with
+//! `user.overlay.` in a mount with the option `userxattr`, and are not seen in
+//! the merged tree. An attribute that is called so in the merged tree, as an
 //! overlay that has this one for a layer would, is stored with one `overlay.`
 //! more: `trusted.overlay.opaque` there is `trusted.overlay.overlay.opaque`
 //! below. See `Documentation/filesystems/overlayfs.rst`, "Nesting overlayfs
@@ -25,24 +26,55 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What belongs to this overlay begins with this, on disk.
-pub(crate) const PRIVATE: &[u8] = b"trusted.overlay.";
-/// What is called [`PRIVATE`] in the merged tree begins with this, on disk.
-pub(crate) const ESCAPED: &[u8] = b"trusted.overlay.overlay.";
-/// Which of [`PROTECTION`] an upper object has.
-const PROTATTR: &CStr = c"trusted.overlay.protattr";
+/// How the attributes of a mount are called on disk.
+pub(crate) struct Names {
+    /// What belongs to this overlay begins with this.
+    pub(crate) prefix: &'static [u8],
+    /// What begins with [`Names::prefix`] in the merged tree begins with this.
+    pub(crate) escaped: &'static [u8],
+    pub(crate) opaque: &'static CStr,
+    pub(crate) whiteout: &'static CStr,
+    pub(crate) impure: &'static CStr,
+    pub(crate) origin: &'static CStr,
+    /// Which of [`PROTECTION`] an upper object has.
+    protattr: &'static CStr,
+}
 
-/// The flags that upper objects have in [`PROTATTR`] only, with their letters,
+/// As a privileged mount has them.
+pub(crate) static TRUSTED: Names = Names {
+    prefix: b"trusted.overlay.",
+    escaped: b"trusted.overlay.overlay.",
+    opaque: c"trusted.overlay.opaque",
+    whiteout: c"trusted.overlay.whiteout",
+    impure: c"trusted.overlay.impure",
+    origin: c"trusted.overlay.origin",
+    protattr: c"trusted.overlay.protattr",
+};
+
+/// As a mount with `userxattr` has them.
+pub(crate) static USER: Names = Names {
+    prefix: b"user.overlay.",
+    escaped: b"user.overlay.overlay.",
+    opaque: c"user.overlay.opaque",
+    whiteout: c"user.overlay.whiteout",
+    impure: c"user.overlay.impure",
+    origin: c"user.overlay.origin",
+    protattr: c"user.overlay.protattr",
+};
+
+/// The flags that upper objects have in [`Names::protattr`] only, with their letters,
 /// in the order in which they are written.
 pub(crate) const PROTECTION: [(u8, Flag); 2] = [(b'a', Flag::Append), (b'i', Flag::Immutable)];
 /// The flags that a copy takes over.
 const COPIED: [Flag; 2] = [Flag::Sync, Flag::NoAtime];
 
-/// Whether an attribute of this name, on disk, belongs to this overlay, so that
-/// it is not copied with an object. All others are copied under the name they
-/// have, escaped ones too.
-pub(crate) fn is_private(name: &[u8]) -> bool {
-    name.starts_with(PRIVATE) && !name.starts_with(ESCAPED)
+impl Names {
+    /// Whether an attribute of this name, on disk, belongs to this overlay, so
+    /// that it is not copied with an object. All others are copied under the name
+    /// they have, escaped ones too.
+    pub(crate) fn is_private(&self, name: &[u8]) -> bool {
+        name.starts_with(self.prefix) && !name.starts_with(self.escaped)
+    }
 }
 
 /// The flags of [`PROTECTION`] in `attr`, as they are in `i_flags`.
@@ -53,9 +85,10 @@ pub(crate) fn protection_of(attr: &FileAttr) -> u32 {
         .fold(0, |flags, (_, flag)| flags | flag.inode_flag())
 }
 
-/// Makes [`PROTATTR`] of an upper object say what `attr` says.
+/// Makes [`Names::protattr`] of an upper object say what `attr` says.
 pub(crate) fn write_protection(
     access: &mut WriteAccess<'_>,
+    names: &Names,
     upper: &Dentry,
     attr: &FileAttr,
 ) -> Result {
@@ -66,20 +99,20 @@ pub(crate) fn write_protection(
         }
     }
     if !value.is_empty() {
-        return access.set_xattr(upper, PROTATTR, &value, 0);
+        return access.set_xattr(upper, names.protattr, &value, 0);
     }
-    match access.remove_xattr(upper, PROTATTR) {
+    match access.remove_xattr(upper, names.protattr) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
         r => r,
     }
 }
 
-/// What [`PROTATTR`] of an upper object says, as it is in `i_flags`. One that
+/// What [`Names::protattr`] of an upper object says, as it is in `i_flags`. One that
 /// cannot be read protects nothing.
-fn read_protection(upper: Path<'_>) -> u32 {
+fn read_protection(names: &Names, upper: Path<'_>) -> u32 {
     // What does not fit was not written by an overlay that we know.
     let mut value = [0; 32];
-    let len = xattr::get(upper, PROTATTR, &mut value).unwrap_or(0);
+    let len = xattr::get(upper, names.protattr, &mut value).unwrap_or(0);
     let letters = value.get(..len).unwrap_or_default();
     PROTECTION
         .iter()
@@ -88,7 +121,7 @@ fn read_protection(upper: Path<'_>) -> u32 {
 }
 
 /// Gives a new overlay inode its flags: those of the inode below, and those
-/// that an upper object has in [`PROTATTR`]. `real` is that inode's path. Called
+/// that an upper object has in [`Names::protattr`]. `real` is that inode's path. Called
 /// before the inode is published.
 pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
     let Ok(below) = real.inode() else {
@@ -97,8 +130,9 @@ pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
     let mut flags = below.flags();
     // Symlinks and special files cannot be protected.
     if is_upper && (below.is_dir() || below.is_regular()) {
-        let _mounter = layers::of(inode).as_mounter();
-        flags |= read_protection(real);
+        let layers = layers::of(inode);
+        let _mounter = layers.as_mounter();
+        flags |= read_protection(layers.names, real);
     }
     inode.set_flags_from(below, flags);
 }
@@ -106,12 +140,17 @@ pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
 /// The part of a copy-up that copies inode flags: `from` is the lower object,
 /// `to` its copy in the upper layer, which may have no name yet. Called with
 /// the mounter's credentials in force, after all other xattrs are copied.
-pub(crate) fn copy_up_flags(access: &mut WriteAccess<'_>, from: Path<'_>, to: &Dentry) -> Result {
+pub(crate) fn copy_up_flags(
+    access: &mut WriteAccess<'_>,
+    names: &Names,
+    from: Path<'_>,
+    to: &Dentry,
+) -> Result {
     let Some(old) = fileattr::get(from)? else {
         return Ok(());
     };
     if protection_of(&old) != 0 {
-        match write_protection(access, to, &old) {
+        match write_protection(access, names, to, &old) {
             // It stays protected until it is evicted, and then is not.
             Err(e) if e == EOPNOTSUPP => {}
             r => r?,

@@ -19,6 +19,7 @@
 use crate::{
     layers::{self, Layers, Rovl},
     lookup,
+    private::Names,
     vfs::{
         self,
         completion::fatal_signal_pending,
@@ -225,14 +226,16 @@ impl List {
 /// A directory of a layer, with what can hide in it.
 struct Part<'a> {
     path: Path<'a>,
+    names: &'a Names,
     has_xattr_whiteouts: bool,
 }
 
 impl<'a> Part<'a> {
-    fn new(path: Path<'a>) -> Result<Self> {
+    fn new(path: Path<'a>, names: &'a Names) -> Result<Self> {
         Ok(Self {
             path,
-            has_xattr_whiteouts: whiteout::has_xattr_whiteouts(path)?,
+            names,
+            has_xattr_whiteouts: whiteout::has_xattr_whiteouts(names, path)?,
         })
     }
 
@@ -254,7 +257,7 @@ impl<'a> Part<'a> {
         };
         let object = Path::new(self.path.mnt, &dentry);
         if self.has_xattr_whiteouts {
-            return whiteout::is_whiteout(object);
+            return whiteout::is_whiteout(self.names, object);
         }
         Ok(object.inode()?.is_whiteout())
     }
@@ -265,10 +268,10 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
     let mut parts = KVec::new();
     if let Some(upper) = dir.data().upper() {
         let path = Path::new(layers.upper_mnt()?, upper);
-        parts.push(Part::new(path)?, GFP_KERNEL)?;
+        parts.push(Part::new(path, layers.names)?, GFP_KERNEL)?;
     }
     for lower in dir.data().lower_parts() {
-        parts.push(Part::new(lower.path(layers)?)?, GFP_KERNEL)?;
+        parts.push(Part::new(lower.path(layers)?, layers.names)?, GFP_KERNEL)?;
     }
     Ok(parts)
 }
@@ -472,17 +475,18 @@ pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl
 /// current credentials.
 pub(crate) fn whiteouts_in(
     may_lock: &mut impl MayLockDirectory,
+    names: &Names,
     dir: Path<'_>,
 ) -> Result<KVVec<Name>> {
-    let part = Part::new(dir)?;
+    let part = Part::new(dir, names)?;
     let mut list = List::new();
     list.read(may_lock, 0, dir, &vfs::cred::current())?;
-    let mut names = KVVec::new();
+    let mut found = KVVec::new();
     for entry in &list.entries {
         let name = list.name(entry);
         if part.is_whiteout(name, entry.d_type)? {
-            names.push(Name::new(name)?, GFP_KERNEL)?;
+            found.push(Name::new(name)?, GFP_KERNEL)?;
         }
     }
-    Ok(names)
+    Ok(found)
 }

@@ -15,7 +15,8 @@
 //!   says.
 
 use crate::{
-    layers::Upper,
+    layers::{self, Rovl, Upper},
+    private::Names,
     vfs::{
         self,
         dentry::Name,
@@ -25,11 +26,6 @@ use crate::{
     },
 };
 use kernel::{prelude::*, sync::atomic::Relaxed};
-
-pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
-pub(crate) const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
-pub(crate) const IMPURE: &CStr = c"trusted.overlay.impure";
-pub(crate) const ORIGIN: &CStr = c"trusted.overlay.origin";
 
 /// What `overlay.opaque` of a directory says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,9 +39,9 @@ pub(crate) enum Opacity {
 }
 
 /// Reads the opaque mark of a directory of a layer, as the mounter.
-pub(crate) fn opacity(dir: Path<'_>) -> Result<Opacity> {
+pub(crate) fn opacity(names: &Names, dir: Path<'_>) -> Result<Opacity> {
     let mut value = [0; 1];
-    match mark(dir, OPAQUE, &mut value)? {
+    match mark(dir, names.opaque, &mut value)? {
         Some(_) if value == *b"y" => Ok(Opacity::Opaque),
         Some(_) if value == *b"x" => Ok(Opacity::XattrWhiteouts),
         _ => Ok(Opacity::Merged),
@@ -53,19 +49,19 @@ pub(crate) fn opacity(dir: Path<'_>) -> Result<Opacity> {
 }
 
 /// Whether regular files in this directory may be whiteouts.
-pub(crate) fn has_xattr_whiteouts(dir: Path<'_>) -> Result<bool> {
-    Ok(opacity(dir)? == Opacity::XattrWhiteouts)
+pub(crate) fn has_xattr_whiteouts(names: &Names, dir: Path<'_>) -> Result<bool> {
+    Ok(opacity(names, dir)? == Opacity::XattrWhiteouts)
 }
 
 /// Whether a directory may hold objects whose origin is elsewhere.
-pub(crate) fn is_impure(dir: Path<'_>) -> Result<bool> {
+pub(crate) fn is_impure(names: &Names, dir: Path<'_>) -> Result<bool> {
     let mut value = [0; 1];
-    Ok(mark(dir, IMPURE, &mut value)?.is_some() && value == *b"y")
+    Ok(mark(dir, names.impure, &mut value)?.is_some() && value == *b"y")
 }
 
 /// Whether an object of a layer is a whiteout of either kind; the second kind
 /// counts only where its directory says so, which the caller has checked.
-pub(crate) fn is_whiteout(object: Path<'_>) -> Result<bool> {
+pub(crate) fn is_whiteout(names: &Names, object: Path<'_>) -> Result<bool> {
     let inode = object.inode()?;
     if inode.is_whiteout() {
         return Ok(true);
@@ -73,7 +69,7 @@ pub(crate) fn is_whiteout(object: Path<'_>) -> Result<bool> {
     if inode.kind() != Kind::Regular || inode.size() != 0 {
         return Ok(false);
     }
-    Ok(mark(object, WHITEOUT, &mut [])?.is_some())
+    Ok(mark(object, names.whiteout, &mut [])?.is_some())
 }
 
 /// A private xattr: its length, `None` if it is not there or is longer than
@@ -87,17 +83,17 @@ fn mark(object: Path<'_>, name: &CStr, value: &mut [u8]) -> Result<Option<usize>
 }
 
 /// Marks a new directory opaque.
-pub(crate) fn set_opaque(access: &mut WriteAccess<'_>, dir: &Dentry) -> Result {
-    access.set_xattr(dir, OPAQUE, b"y", 0)
+pub(crate) fn set_opaque(access: &mut WriteAccess<'_>, names: &Names, dir: &Dentry) -> Result {
+    access.set_xattr(dir, names.opaque, b"y", 0)
 }
 
 /// Marks an upper directory impure, once.
-pub(crate) fn set_impure(access: &mut WriteAccess<'_>, dir: &Inode<crate::layers::Rovl>) -> Result {
+pub(crate) fn set_impure(access: &mut WriteAccess<'_>, dir: &Inode<Rovl>) -> Result {
     if dir.data().impure.load(Relaxed) {
         return Ok(());
     }
     let upper = dir.data().upper().ok_or(EIO)?;
-    access.set_xattr(upper, IMPURE, b"y", 0)?;
+    access.set_xattr(upper, layers::of(dir).names.impure, b"y", 0)?;
     dir.data().impure.store(true, Relaxed);
     Ok(())
 }
@@ -143,6 +139,7 @@ pub(crate) fn make(name: &mut LockedName<'_>) -> Result {
 pub(crate) fn replace(
     upper: &Upper,
     access: &mut WriteAccess<'_>,
+    names: &Names,
     parent: &Dentry,
     name: &[u8],
     is_dir: bool,
@@ -158,7 +155,7 @@ pub(crate) fn replace(
         .and_then(|mut rename| rename.rename());
     match (&moved, is_dir) {
         // The whiteout is in place, and the directory in `work/`.
-        (Ok(()), true) => remove_dir(upper, access, &temp),
+        (Ok(()), true) => remove_dir(upper, access, names, &temp),
         (Ok(()), false) => {}
         (Err(_), _) => upper.remove_temp(access, &temp),
     }
@@ -166,10 +163,10 @@ pub(crate) fn replace(
 }
 
 /// Removes a directory under a temporary name, and the whiteouts in it.
-pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, temp: &[u8]) {
+pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, names: &Names, temp: &[u8]) {
     let cleared = Path::new(access.mnt(), &upper.work)
         .lookup(temp)
-        .and_then(|dir| clear(access, &dir));
+        .and_then(|dir| clear(access, names, &dir));
     if let Err(e) = cleared {
         pr_warn!("cannot clear a directory in work/: {:?}\n", e);
     }
@@ -177,9 +174,9 @@ pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, temp: &[u8
 }
 
 /// Removes the whiteouts in an upper directory that is merged with nothing.
-pub(crate) fn clear(access: &mut WriteAccess<'_>, dir: &Dentry) -> Result {
+pub(crate) fn clear(access: &mut WriteAccess<'_>, names: &Names, dir: &Dentry) -> Result {
     let path = Path::new(access.mnt(), dir);
-    for name in crate::readdir::whiteouts_in(access, path)? {
+    for name in crate::readdir::whiteouts_in(access, names, path)? {
         let mut name = access.lock_name(dir, &name)?;
         if name.inode().is_some() {
             name.remove()?;

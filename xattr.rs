@@ -8,7 +8,7 @@
 use crate::{
     copyup, inode,
     layers::{self, Rovl},
-    private::{self, ESCAPED, PRIVATE, PROTECTION},
+    private::{self, Names, PROTECTION},
     vfs::{
         acl::{self, Acl, AclOperations},
         attr::Attributes,
@@ -29,13 +29,17 @@ const TRUSTED: &[u8] = b"trusted.";
 /// # Errors
 ///
 /// `ERANGE` if that is too long.
-fn with_stored_name<T>(name: &CStr, f: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
-    let Some(rest) = name.to_bytes_with_nul().strip_prefix(PRIVATE) else {
+fn with_stored_name<T>(
+    names: &Names,
+    name: &CStr,
+    f: impl FnOnce(&CStr) -> Result<T>,
+) -> Result<T> {
+    let Some(rest) = name.to_bytes_with_nul().strip_prefix(names.prefix) else {
         return f(name);
     };
     let mut buffer = [0; xattr::NAME_MAX + 1];
-    let (prefix, suffix) = buffer.split_at_mut(ESCAPED.len());
-    prefix.copy_from_slice(ESCAPED);
+    let (prefix, suffix) = buffer.split_at_mut(names.escaped.len());
+    prefix.copy_from_slice(names.escaped);
     suffix
         .get_mut(..rest.len())
         .ok_or(ERANGE)?
@@ -45,13 +49,17 @@ fn with_stored_name<T>(name: &CStr, f: impl FnOnce(&CStr) -> Result<T>) -> Resul
 
 /// What is called `stored` on disk, in the merged tree: the name in two parts,
 /// or `None` if it is not for the caller to see.
-fn shown_name(stored: &CStr, sees_trusted: bool) -> Option<(&[u8], &[u8])> {
+fn shown_name<'a>(
+    names: &Names,
+    stored: &'a CStr,
+    sees_trusted: bool,
+) -> Option<(&'a [u8], &'a [u8])> {
     let name = stored.to_bytes_with_nul();
-    if private::is_private(name) || (name.starts_with(TRUSTED) && !sees_trusted) {
+    if names.is_private(name) || (name.starts_with(TRUSTED) && !sees_trusted) {
         return None;
     }
-    Some(match name.strip_prefix(ESCAPED) {
-        Some(rest) => (PRIVATE, rest),
+    Some(match name.strip_prefix(names.escaped) {
+        Some(rest) => (names.prefix, rest),
         None => (name, &[]),
     })
 }
@@ -59,7 +67,7 @@ fn shown_name(stored: &CStr, sees_trusted: bool) -> Option<(&[u8], &[u8])> {
 impl XattrOperations for Rovl {
     fn get(inode: &Inode<Rovl>, name: &CStr, value: &mut [u8]) -> Result<usize> {
         let real = inode::real(inode)?;
-        with_stored_name(name, |name| {
+        with_stored_name(layers::of(inode).names, name, |name| {
             let _mounter = layers::of(inode).as_mounter();
             xattr::get(real.path, name, value)
         })
@@ -73,7 +81,7 @@ impl XattrOperations for Rovl {
         value: Option<&[u8]>,
         flags: i32,
     ) -> Result {
-        with_stored_name(name, |name| {
+        with_stored_name(layers::of(inode).names, name, |name| {
             check_presence(inode, name, flags)?;
             change_upper(ctx, dentry, inode, |access, upper| match value {
                 Some(value) => access.set_xattr(upper, name, value, flags),
@@ -91,7 +99,11 @@ impl XattrOperations for Rovl {
         };
         let sees_trusted = xattr::may_see_trusted();
         let mut len = 0usize;
-        for (first, second) in stored.iter().filter_map(|n| shown_name(n, sees_trusted)) {
+        let private = layers::of(inode).names;
+        let shown = stored
+            .iter()
+            .filter_map(|name| shown_name(private, name, sees_trusted));
+        for (first, second) in shown {
             for part in [first, second] {
                 let end = len.checked_add(part.len()).ok_or(ERANGE)?;
                 if !names.is_empty() {
@@ -223,7 +235,7 @@ impl FileattrOperations for Rovl {
             // First, since it ends a protection that was not made by us and
             // would keep us from changing attributes.
             access.set_fileattr(upper, &below)?;
-            private::write_protection(access, upper, attr)?;
+            private::write_protection(access, layers::of(inode).names, upper, attr)?;
             inode.set_flags_from(upper.positive()?, private::protection_of(attr));
             Ok(())
         })

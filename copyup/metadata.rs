@@ -11,7 +11,6 @@ use crate::{
         lock::{Context, Held, WriteAccess},
         Dentry,
     },
-    whiteout,
 };
 use kernel::prelude::*;
 
@@ -47,7 +46,7 @@ impl Copy<'_> {
             Err(e) => return Err(e),
         };
         for name in names.iter() {
-            if private::is_private(name.to_bytes()) || acl::is_acl_xattr(name) {
+            if self.layers.names.is_private(name.to_bytes()) || acl::is_acl_xattr(name) {
                 continue;
             }
             if !vfs::xattr::wanted_in_copy(self.source.dentry, name)? {
@@ -95,13 +94,13 @@ impl Copy<'_> {
         ) {
             return Ok(());
         }
-        private::copy_up_flags(access, self.source, to)
+        private::copy_up_flags(access, self.layers.names, self.source, to)
     }
 
     /// `overlay.origin`, by which a later mount shows the same inode number.
     fn set_origin(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
         let value = lookup::origin_value(self.source)?;
-        match access.set_xattr(to, whiteout::ORIGIN, &value, 0) {
+        match access.set_xattr(to, self.layers.names.origin, &value, 0) {
             // Special files cannot have one on some filesystems: the number
             // changes at the next mount, nothing else.
             Err(e) if e == EOPNOTSUPP || e == EPERM => Ok(()),

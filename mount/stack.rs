@@ -9,6 +9,7 @@ use super::{refuse, workdir, Given, InUse, Mounting, Quoted, Reason, Role};
 use crate::{
     inode::{Identity, LowerObject, Objects},
     layers::{Layer, LayerFs, Layers, Upper},
+    private,
     vfs::{
         self,
         cred::NewCred,
@@ -90,7 +91,21 @@ pub(super) fn build<F: Operations>(
     cred.drop_sys_resource();
     let cred = cred.finish();
     let _mounter = vfs::cred::override_creds(&cred);
+    let is_privileged = vfs::xattr::may_see_trusted();
+    if !is_privileged && !mounting.userxattr {
+        return Err(refuse!(
+            log,
+            EPERM,
+            "in a user namespace the option 'userxattr' is needed: \
+             trusted.overlay.* attributes of the layers could not be read"
+        ));
+    }
     let mut layers = Layers {
+        names: match mounting.userxattr {
+            true => &private::USER,
+            false => &private::TRUSTED,
+        },
+        trusts_handles: is_privileged,
         upper: None,
         lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
         filesystems: KVec::new(),
@@ -337,6 +352,7 @@ fn open_upper(
         name: &work.name,
         upper: &upper.name,
         cred: &layers.cred,
+        names: layers.names,
         log,
     }
     .run(context)?;
@@ -360,7 +376,7 @@ fn root_of(layers: &Layers) -> Result<Objects> {
     };
     if let Some(upper) = &layers.upper {
         let dentry = upper.layer.root();
-        root.impure = whiteout::is_impure(upper.layer.path(dentry))?;
+        root.impure = whiteout::is_impure(layers.names, upper.layer.path(dentry))?;
         // The root is shown with the number of its topmost part.
         root.origin = Some(Identity {
             fs: upper.layer.fs,

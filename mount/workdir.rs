@@ -10,6 +10,7 @@
 use super::{refuse, Quoted, Reason};
 use crate::{
     copyup::pause,
+    private::{self, Names},
     vfs::{
         self,
         acl::Kind,
@@ -19,8 +20,8 @@ use crate::{
         lock::{Context, Nothing, WriteAccess},
         Dentry, Mount, Path,
     },
-    whiteout,
 };
+use core::ptr;
 use kernel::{cred::Credential, error::Error, prelude::*, sync::aref::ARef};
 
 /// The directory in `workdir`.
@@ -50,6 +51,7 @@ pub(super) struct Preparation<'a> {
     /// How the user named the upper directory.
     pub(super) upper: &'a CStr,
     pub(super) cred: &'a Credential,
+    pub(super) names: &'a Names,
     pub(super) log: &'a Log<'a>,
 }
 
@@ -211,9 +213,12 @@ impl Preparation<'_> {
 
     fn check_xattrs(&self, access: &mut WriteAccess<'_>, work: &Dentry) -> Result {
         access
-            .set_xattr(work, whiteout::OPAQUE, b"0", 0)
-            .and_then(|()| access.remove_xattr(work, whiteout::OPAQUE))
-            .map_err(|e| self.lacks(e, "cannot keep xattrs (trusted.overlay.*)"))
+            .set_xattr(work, self.names.opaque, b"0", 0)
+            .and_then(|()| access.remove_xattr(work, self.names.opaque))
+            .map_err(|e| match ptr::eq(self.names, &private::USER) {
+                true => self.lacks(e, "cannot keep xattrs (user.overlay.*)"),
+                false => self.lacks(e, "cannot keep xattrs (trusted.overlay.*)"),
+            })
     }
 
     fn check_whiteouts(&self, access: &mut WriteAccess<'_>, work: &Dentry) -> Result {

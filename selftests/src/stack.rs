@@ -21,6 +21,7 @@ pub struct Stack<'a> {
     mnt: PathBuf,
     writable: bool,
     watch_lowers: bool,
+    flags: Vec<&'static str>,
 }
 
 impl<'a> Stack<'a> {
@@ -43,6 +44,7 @@ impl<'a> Stack<'a> {
             mnt: made("mnt"),
             writable: true,
             watch_lowers: true,
+            flags: Vec::new(),
         }
     }
 
@@ -111,6 +113,12 @@ impl<'a> Stack<'a> {
         self
     }
 
+    /// An option without a value.
+    pub fn flag(mut self, flag: &'static str) -> Self {
+        self.flags.push(flag);
+        self
+    }
+
     /// No upper layer.
     pub fn readonly(mut self) -> Self {
         self.writable = false;
@@ -148,6 +156,7 @@ impl<'a> Stack<'a> {
             work: self.work,
             mnt: self.mnt,
             writable: self.writable,
+            flags: self.flags,
             no_tmpfile: self.t.variant.upper == Fs::NoTmpfile,
             before,
             mounted: AtomicBool::new(false),
@@ -205,6 +214,7 @@ struct Inner {
     work: PathBuf,
     mnt: PathBuf,
     writable: bool,
+    flags: Vec<&'static str>,
     no_tmpfile: bool,
     before: Vec<Snapshot>,
     mounted: AtomicBool,
@@ -270,6 +280,10 @@ impl Overlay {
             s.push(",workdir=");
             s.push(&self.0.work);
         }
+        for flag in &self.0.flags {
+            s.push(",");
+            s.push(flag);
+        }
         s
     }
 
@@ -282,6 +296,9 @@ impl Overlay {
         if self.0.writable {
             fc.string("upperdir", &self.0.upper)?;
             fc.string("workdir", &self.0.work)?;
+        }
+        for flag in &self.0.flags {
+            fc.flag(flag)?;
         }
         Ok(fc)
     }

@@ -28,6 +28,7 @@ mod readdir;
 mod seen;
 mod stress;
 mod unmount;
+mod userns;
 
 pub fn all() -> Vec<Test> {
     [
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Test> {
         inode::tests(),
         permission::tests(),
         idmapped::tests(),
+        userns::tests(),
         file::tests(),
         compat::tests(),
         races::tests(),

@@ -827,10 +827,6 @@ fn known_option_not_built(t: &T) {
             d.create(fc)
         });
     }
-    refused(t, &errnos, &["userxattr"], |fc| {
-        fc.flag("userxattr")?;
-        d.create(fc)
-    });
     refused(t, &errnos, &["datadir+"], |fc| {
         fc.string("lowerdir+", &d.lower)?;
         fc.string("datadir+", &d.upper)?;
