@@ -5,7 +5,11 @@
 use crate::{
     inode::{self, Identity, LowerObject, Objects},
     layers::{self, Layers, Rovl},
-    vfs::{export::Handle, Dentry, Inode, Path},
+    vfs::{
+        dentry_ops::{self, DentryOperations},
+        export::Handle,
+        Dentry, Inode, Path,
+    },
     whiteout::{self, Opacity},
 };
 use kernel::{prelude::*, sync::aref::ARef};
@@ -116,6 +120,45 @@ fn upper_only(layers: &Layers, mut found: Objects, dentry: ARef<Dentry>) -> Resu
     }
     found.upper = Some(dentry);
     Ok(found)
+}
+
+/// Names of lower filesystems that others may change, as FUSE and NFS: each use
+/// of a name asks them again. What an object found once is made of stays: a file
+/// that is open, or a directory with something open below it, is not changed.
+impl DentryOperations for Rovl {
+    fn revalidate(dentry: &Dentry<Rovl>, flags: dentry_ops::Flags) -> Result<bool> {
+        // Nothing of what such a filesystem does not have is remembered.
+        let Ok(inode) = dentry.node() else {
+            return Ok(false);
+        };
+        let _mounter = layers::of(inode).as_mounter();
+        for lower in in_use(inode) {
+            if !lower.dentry.revalidate(flags)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn weak_revalidate(dentry: &Dentry<Rovl>, flags: dentry_ops::Flags) -> Result<bool> {
+        let inode = dentry.node()?;
+        let _mounter = layers::of(inode).as_mounter();
+        for lower in in_use(inode) {
+            if !lower.dentry.weak_revalidate(flags)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The lower objects of which something is shown.
+fn in_use(inode: &Inode<Rovl>) -> &[LowerObject] {
+    let data = inode.data();
+    match data.upper() {
+        Some(_) if !inode.is_dir() => &[],
+        _ => data.lower_parts(),
+    }
 }
 
 /// The object `dentry` of `dir`: `->lookup`.

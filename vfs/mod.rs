@@ -25,6 +25,7 @@ pub(crate) mod bindings;
 pub(crate) mod completion;
 pub(crate) mod cred;
 pub(crate) mod dentry;
+pub(crate) mod dentry_ops;
 pub(crate) mod dir_ops;
 pub(crate) mod export;
 pub(crate) mod file;

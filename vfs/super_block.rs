@@ -7,6 +7,7 @@
 
 use super::{
     bindings as b,
+    dentry_ops::{self, DentryOperations},
     dir_ops::DirOperations,
     file_ops::FileOperations,
     fs_context::{self, MountOperations},
@@ -45,6 +46,7 @@ pub(crate) trait Operations:
     + MountOperations
     + DirOperations
     + ReaddirOperations
+    + DentryOperations
     + InodeOperations
     + FileOperations
 {
@@ -55,6 +57,7 @@ impl<F> Operations for F where
         + MountOperations
         + DirOperations
         + ReaddirOperations
+        + DentryOperations
         + InodeOperations
         + FileOperations
 {
@@ -261,6 +264,14 @@ impl<F: Operations> NewSuperBlock<F> {
     pub(crate) fn set_readonly(&mut self) {
         // SAFETY: only we use the superblock.
         unsafe { (*self.0).s_flags |= b::SB_RDONLY };
+    }
+
+    /// Names may change without the VFS: it has to ask
+    /// ([`DentryOperations`]).
+    pub(crate) fn set_revalidated(&mut self) {
+        // SAFETY: only we use the superblock, and it has no dentry yet; the table
+        // is static.
+        unsafe { b::set_default_d_op(self.0, dentry_ops::operations::<F>()) };
     }
 
     /// `s_maxbytes` and `s_time_gran`, as the filesystem below has them.

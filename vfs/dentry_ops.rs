@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names that may change behind the back of the VFS: asking another filesystem
+//! whether one still holds, and being asked.
+//!
+//! C header: [`include/linux/dcache.h`](srctree/include/linux/dcache.h) (`struct
+//! dentry_operations`); `Documentation/filesystems/vfs.rst`, `locking.rst`.
+
+use super::{
+    bindings as b,
+    dentry::{qstr, Name},
+    Dentry, FileSystem,
+};
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    error::Error,
+    ffi::{c_int, c_uint},
+    prelude::*,
+    sync::aref::ARef,
+};
+
+/// `LOOKUP_*`, what the name is wanted for.
+#[derive(Clone, Copy)]
+pub(crate) struct Flags(c_uint);
+
+impl Dentry {
+    /// Asks the filesystem whether the name still stands for this object
+    /// (`->d_revalidate`), and makes the VFS forget it if not. May sleep; no
+    /// lock is needed.
+    ///
+    /// # Errors
+    ///
+    /// What the filesystem says, where it cannot tell.
+    pub(crate) fn revalidate(&self, flags: Flags) -> Result<bool> {
+        let Some(revalidate) = self.operations().and_then(|ops| ops.d_revalidate) else {
+            return Ok(true);
+        };
+        let name: Name = self.name();
+        let name = qstr(&name);
+        // SAFETY: the dentry is valid; returns a counted one, never null.
+        let parent: ARef<Dentry> =
+            unsafe { ARef::from_raw(NonNull::new_unchecked(b::dget_parent(self.as_ptr())).cast()) };
+        let dir = parent.positive()?;
+        // SAFETY: as the VFS calls it outside of an RCU walk: the directory is
+        // pinned by its dentry, and the name lives for the call.
+        let holds = answer(unsafe { revalidate(dir.as_ptr(), &name, self.as_ptr(), flags.0) })?;
+        if !holds {
+            // SAFETY: the dentry is valid and counted.
+            unsafe { b::d_invalidate(self.as_ptr()) };
+        }
+        Ok(holds)
+    }
+
+    /// Asks the filesystem whether the object is still there, under whatever
+    /// name (`->d_weak_revalidate`). As [`Dentry::revalidate`] else.
+    pub(crate) fn weak_revalidate(&self, flags: Flags) -> Result<bool> {
+        match self.operations().and_then(|ops| ops.d_weak_revalidate) {
+            // SAFETY: as the VFS calls it; the dentry is counted.
+            Some(weak) => answer(unsafe { weak(self.as_ptr(), flags.0) }),
+            None => Ok(true),
+        }
+    }
+
+    fn operations(&self) -> Option<&b::dentry_operations> {
+        // SAFETY: the dentry is valid; set when it was made.
+        let ops = unsafe { (*self.as_ptr()).d_op };
+        // SAFETY: null, or a table that outlives the filesystem.
+        unsafe { ops.as_ref() }
+    }
+}
+
+/// Positive, zero or a negative errno.
+fn answer(r: c_int) -> Result<bool> {
+    if r < 0 {
+        return Err(Error::from_errno(r));
+    }
+    Ok(r > 0)
+}
+
+/// What the VFS asks about names, of a filesystem that has said that they may
+/// change ([`super::super_block::NewSuperBlock::set_revalidated`]).
+pub(crate) trait DentryOperations: FileSystem {
+    /// `->d_revalidate`: whether the VFS may go on using what it knows of a name:
+    /// this object, or that there is none. No locks are needed, that of the
+    /// directory may be held.
+    fn revalidate(dentry: &Dentry<Self>, flags: Flags) -> Result<bool>;
+
+    /// `->d_weak_revalidate`: whether the object, which was not come to by its
+    /// name, is still there. No locks are held.
+    fn weak_revalidate(dentry: &Dentry<Self>, flags: Flags) -> Result<bool>;
+}
+
+/// The `dentry_operations` of `F`.
+pub(super) fn operations<F: DentryOperations>() -> *const b::dentry_operations {
+    Table::<F>::OPERATIONS
+}
+
+struct Table<F>(PhantomData<F>);
+
+impl<F: DentryOperations> Table<F> {
+    const OPERATIONS: &'static b::dentry_operations = &b::dentry_operations {
+        d_revalidate: Some(Self::revalidate),
+        d_weak_revalidate: Some(Self::weak_revalidate),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call, on a dentry of `F`.
+    unsafe extern "C" fn revalidate(
+        _dir: *mut b::inode,
+        _name: *const b::qstr,
+        dentry: *mut b::dentry,
+        flags: c_uint,
+    ) -> c_int {
+        if flags & b::LOOKUP_RCU != 0 {
+            return ECHILD.to_errno();
+        }
+        // SAFETY: counted by the caller, who is not in an RCU walk.
+        let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
+        as_c(F::revalidate(dentry, Flags(flags)))
+    }
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call, on a dentry of `F`.
+    unsafe extern "C" fn weak_revalidate(dentry: *mut b::dentry, flags: c_uint) -> c_int {
+        // SAFETY: counted by the caller; never called in an RCU walk.
+        let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
+        as_c(F::weak_revalidate(dentry, Flags(flags)))
+    }
+}
+
+fn as_c(r: Result<bool>) -> c_int {
+    r.map_or_else(Error::to_errno, c_int::from)
+}
