@@ -63,10 +63,11 @@ impl Drop for Layers {
             let Upper {
                 layer,
                 work,
+                workdir,
                 in_use,
                 ..
             } = upper;
-            drop(work);
+            drop((work, workdir));
             drop(in_use);
             layer
         });
@@ -117,6 +118,8 @@ pub(crate) struct Upper {
     /// `work/` in the directory given as `workdir`: empty but for what is being
     /// made.
     pub(crate) work: ARef<Dentry>,
+    /// The directory given as `workdir`.
+    pub(crate) workdir: ARef<Dentry>,
     pub(crate) workdir_name: CString,
     /// Whether its filesystem has `->tmpfile`.
     pub(crate) tmpfile: bool,
@@ -140,6 +143,14 @@ impl Layers {
     /// The lower layer with this index.
     pub(crate) fn lower(&self, index: usize) -> Result<&Layer> {
         self.lower.get(index).ok_or(EIO)
+    }
+
+    /// Whether a directory of a layer is the upper or the work directory.
+    pub(crate) fn is_written_to(&self, dir: &Inode) -> bool {
+        let is = |dentry: &Dentry| dentry.inode().is_some_and(|inode| inode.is_same(dir));
+        self.upper
+            .as_ref()
+            .is_some_and(|upper| is(upper.layer.root()) || is(&upper.workdir))
     }
 
     /// Whether all layers are on one filesystem, so that its inode numbers can

@@ -44,6 +44,11 @@ fn ask(layers: &Layers, dir: Path<'_>, name: &[u8]) -> Result<Answer> {
         if !dentry.can_lookup() {
             return Err(EREMOTE);
         }
+        if layers.is_written_to(found) {
+            // An upper or work directory inside a lower layer: what is made in
+            // it would be seen twice, and there is no end to it.
+            return Err(ELOOP);
+        }
         return Ok(match whiteout::opacity(layers.names, object)? {
             Opacity::Opaque => Answer::Final(dentry),
             Opacity::Merged | Opacity::XattrWhiteouts => Answer::Merged(dentry),

@@ -361,6 +361,7 @@ fn open_upper(
     .run(context)?;
     Ok(Upper {
         work: prepared.work,
+        workdir: base.into(),
         tmpfile: prepared.tmpfile,
         in_use,
         serial: Atomic::new(0),
