@@ -123,6 +123,8 @@ pub(crate) struct Upper {
     pub(crate) workdir_name: CString,
     /// Whether its filesystem has `->tmpfile`.
     pub(crate) tmpfile: bool,
+    /// Whether its filesystem has `RENAME_WHITEOUT`.
+    pub(crate) rename_whiteout: bool,
     /// Holds other rovl mounts off the upper and work directories.
     pub(crate) in_use: crate::mount::InUse,
     /// Makes names in `work/` unique within this mount.

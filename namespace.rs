@@ -406,6 +406,11 @@ impl<'a> Rename<'a> {
             Some(target) if target.is_dir() => readdir::check_empty(ctx, target)?,
             _ => {}
         }
+        let old_hides = lookup::is_in_lower(old_dir, &old.name())?;
+        if old_hides && !exchange && !layers::of(old_dir).upper()?.rename_whiteout {
+            // What is below would come to light for a moment. Programs copy.
+            return Err(EXDEV);
+        }
         copyup::copy_up(ctx, old)?;
         if exchange {
             copyup::copy_up(ctx, new)?;
@@ -413,7 +418,7 @@ impl<'a> Rename<'a> {
         let old_place = Place::prepare(ctx, old_dir, old)?;
         let new_place = Place::prepare(ctx, new_dir, new)?;
         Ok(Self {
-            old_hides: lookup::is_in_lower(old_dir, &old_place.name)?,
+            old_hides,
             new_hides: lookup::is_in_lower(new_dir, &new_place.name)?,
             old: old_place,
             new: new_place,

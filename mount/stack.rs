@@ -363,6 +363,7 @@ fn open_upper(
         work: prepared.work,
         workdir: base.into(),
         tmpfile: prepared.tmpfile,
+        rename_whiteout: prepared.rename_whiteout,
         in_use,
         serial: Atomic::new(0),
         workdir_name: CString::try_from(&*work.name)?,

@@ -15,6 +15,7 @@ use crate::{
         self,
         acl::Kind,
         attr::Attributes,
+        bindings::{RENAME_EXCHANGE, RENAME_WHITEOUT},
         fs_context::Log,
         iterate::{for_each_entry, open_dir},
         lock::{Context, Nothing, WriteAccess},
@@ -38,6 +39,8 @@ pub(super) struct Prepared {
     pub(super) work: ARef<Dentry>,
     /// Whether files without a name can be made.
     pub(super) tmpfile: bool,
+    /// Whether a whiteout can be left in one step where something is moved away.
+    pub(super) rename_whiteout: bool,
 }
 
 /// What is needed to get there.
@@ -64,8 +67,13 @@ impl Preparation<'_> {
             .map_err(|e| self.refuse(e, "cannot be written to"))?;
         self.check_xattrs(&mut access, &work)?;
         self.check_whiteouts(&mut access, &work)?;
-        let tmpfile = self.can_tmpfile(&mut access, &work);
-        Ok(Prepared { work, tmpfile })
+        let prepared = Prepared {
+            tmpfile: self.can_tmpfile(&mut access, &work),
+            rename_whiteout: self.can_rename(&mut access, &work, RENAME_WHITEOUT),
+            work,
+        };
+        self.report(&mut access, &prepared);
+        Ok(prepared)
     }
 
     fn refuse(&self, e: Error, what: &str) -> Error {
@@ -236,6 +244,71 @@ impl Preparation<'_> {
         pause::may_use_tmpfile()
             && work.positive().is_ok_and(|inode| inode.has_tmpfile())
             && access.tmpfile(work, 0, self.cred).is_ok()
+    }
+
+    /// Whether the filesystem has a flag of `renameat2`. Leaves nothing behind.
+    fn can_rename(&self, access: &mut WriteAccess<'_>, work: &Dentry, flag: u32) -> bool {
+        const NAMES: [&[u8]; 2] = [b"#from", b"#to"];
+        let [from, to] = NAMES;
+        let mut try_out = || {
+            access.lock_name(work, from)?.create(0)?;
+            if flag == RENAME_EXCHANGE {
+                access.lock_name(work, to)?.create(0)?;
+            }
+            access.lock_rename((work, from), (work, to), flag)?.rename()
+        };
+        let can = try_out().is_ok();
+        for name in NAMES {
+            let removed = access
+                .lock_name(work, name)
+                .and_then(|mut name| match name.inode() {
+                    Some(_) => name.remove(),
+                    None => Ok(()),
+                });
+            if removed.is_err() {
+                pr_warn!("cannot remove a leftover in work/\n");
+            }
+        }
+        can
+    }
+
+    /// Says what the upper filesystem cannot do, and what is different for it.
+    fn report(&self, access: &mut WriteAccess<'_>, prepared: &Prepared) {
+        let work = &prepared.work;
+        let exchange = self.can_rename(access, work, RENAME_EXCHANGE);
+        let sb = work.super_block();
+        let lacks = [
+            (
+                prepared.tmpfile,
+                "files without a name: no O_TMPFILE, and what a crash leaves of a copy \
+                 lies in the work directory until the next mount",
+            ),
+            (
+                prepared.rename_whiteout,
+                "RENAME_WHITEOUT: to rename an object of a lower layer fails with EXDEV",
+            ),
+            (
+                exchange,
+                "RENAME_EXCHANGE: directories of lower layers cannot be removed or replaced",
+            ),
+            (
+                work.positive().is_ok_and(vfs::acl::are_supported),
+                "access control lists: an object of a lower layer that has one cannot be changed",
+            ),
+            (
+                vfs::export::can_decode(sb),
+                "file handles: what is copied up may have another inode number after the \
+                 next mount",
+            ),
+        ];
+        for (_, what) in lacks.iter().filter(|(has, _)| !has) {
+            self.log.warn(fmt!(
+                "upperdir {}: its filesystem ({}) has no {}",
+                Quoted(self.upper),
+                sb.type_name(),
+                what
+            ));
+        }
     }
 }
 
