@@ -276,9 +276,23 @@ fn warn_if_in_use(lower: &Given, log: &Log<'_>) -> Result {
     Ok(())
 }
 
-/// Marks a directory that is written to as in use.
+/// Marks a directory that is written to as in use. Only who may write to it may
+/// keep others off it.
 fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
-    let dentry = given.path()?.borrow().dentry;
+    let path = given.path()?.borrow();
+    let dentry = path.dentry;
+    let access = vfs::bindings::MAY_WRITE | vfs::bindings::MAY_EXEC;
+    vfs::attr::permission(path, access as i32).map_err(|e| {
+        let name = Quoted(&given.name);
+        refuse!(
+            log,
+            e,
+            "{} {}: cannot be written to: {}",
+            role,
+            name,
+            Reason(e)
+        )
+    })?;
     let busy = |how: &str| {
         refuse!(
             log,
