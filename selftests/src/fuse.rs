@@ -277,6 +277,10 @@ impl Control {
 
 #[derive(Default)]
 struct State {
+    /// Names that are not what they were, by directory: now another node, or none.
+    renamed: BTreeMap<(usize, Vec<u8>), Option<usize>>,
+    /// Nothing may be remembered by the kernel.
+    forgetful: bool,
     files: BTreeMap<usize, Control>,
     handles: u64,
     /// Nobody stands, fails or waits any more.
@@ -370,6 +374,21 @@ impl Fuse {
     fn control<R>(&self, path: &str, f: impl FnOnce(&mut Control) -> R) -> R {
         let node = self.node(path);
         self.shared.change(|s| f(s.files.entry(node).or_default()))
+    }
+
+    /// From now on the kernel has to ask for each name again.
+    pub fn remember_nothing(&self) {
+        self.shared.change(|s| s.forgetful = true);
+    }
+
+    /// `path` is from now on what `of` was at the beginning, or nothing.
+    #[track_caller]
+    pub fn is_now(&self, path: &str, of: Option<&str>) {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = self.node(dir);
+        let node = of.map(|of| self.node(of));
+        self.shared
+            .change(|s| s.renamed.insert((dir, name.as_bytes().into()), node));
     }
 
     /// From now on no byte of `path` at or after `offset` is served to the open
@@ -661,11 +680,18 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self
-            .node(parent)
-            .and_then(|(_, n)| n.names.get(name.as_bytes()));
+        let (now, forgetful) = self.shared.change(|s| {
+            let parent = self.node(parent).map_or(0, |(index, _)| index);
+            let now = s.renamed.get(&(parent, name.as_bytes().into()));
+            (now.copied(), s.forgetful)
+        });
+        let found = now.unwrap_or_else(|| {
+            let (_, node) = self.node(parent)?;
+            node.names.get(name.as_bytes()).copied()
+        });
+        let time = if forgetful { Duration::ZERO } else { FOREVER };
         match found {
-            Some(index) => reply.entry(&FOREVER, &self.attr(*index), Generation(1)),
+            Some(index) => reply.entry(&time, &self.attr(index), Generation(1)),
             None => reply.error(fuser::Errno::ENOENT),
         }
     }

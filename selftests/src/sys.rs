@@ -155,6 +155,34 @@ pub fn open(path: impl AsRef<Path>, flags: OFlags) -> Res<OwnedFd> {
     open_mode(path, flags, 0o644)
 }
 
+/// Of an object of any kind, by an O_PATH descriptor.
+pub fn chown_opath(fd: &OwnedFd, uid: u32, gid: u32) -> Res<()> {
+    let owner = (rfs::Uid::from_raw(uid), rfs::Gid::from_raw(gid));
+    let r = rfs::chownat(fd, "", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH);
+    wrap(r, || format!("fchownat of {:?} {uid} {gid}", fd_path(fd)))
+}
+
+/// getxattr(2) into a buffer of this size; with none only the size is asked for.
+pub fn get_xattr_into(path: impl AsRef<Path>, name: &str, size: usize) -> Res<usize> {
+    let (path, mut buf) = (path.as_ref(), vec![0u8; size]);
+    let (at, key) = (cpath(path), CString::new(name).expect("name without NUL"));
+    // SAFETY: two strings that end in NUL, and a buffer of that size.
+    let n = unsafe { libc::lgetxattr(at.as_ptr(), key.as_ptr(), buf.as_mut_ptr().cast(), size) };
+    wrap_raw(n as i64, || {
+        format!("getxattr {path:?} {name} into {size} bytes")
+    })
+    .map(|n| n as usize)
+}
+
+/// listxattr(2) into a buffer of this size; with none only the size is asked for.
+pub fn list_xattr_into(path: impl AsRef<Path>, size: usize) -> Res<usize> {
+    let (path, mut buf) = (path.as_ref(), vec![0u8; size]);
+    let at = cpath(path);
+    // SAFETY: a string that ends in NUL, and a buffer of that size.
+    let n = unsafe { libc::llistxattr(at.as_ptr(), buf.as_mut_ptr().cast(), size) };
+    wrap_raw(n as i64, || format!("listxattr {path:?} into {size} bytes")).map(|n| n as usize)
+}
+
 pub fn get_xattr(path: impl AsRef<Path>, name: &str) -> Res<Vec<u8>> {
     let path = path.as_ref();
     let mut buf = vec![0; 65536];
@@ -263,6 +291,9 @@ macro_rules! fd_call {
 fd_call!(fstat() -> Stat = |fd| rfs::fstat(fd));
 fd_call!(fchmod(mode: u32) -> () = |fd| rfs::fchmod(fd, Mode::from_raw_mode(mode)));
 fd_call!(ftruncate(size: u64) -> () = |fd| rfs::ftruncate(fd, size));
+fd_call!(fchown(uid: u32, gid: u32) -> () = |fd| rfs::fchown(fd, Some(rfs::Uid::from_raw(uid)), Some(rfs::Gid::from_raw(gid))));
+fd_call!(futimens(times: &Timestamps) -> () = |fd| rfs::futimens(fd, times));
+fd_call!(fset_xattr(name: &str, value: &[u8]) -> () = |fd| rfs::fsetxattr(fd, name, value, XattrFlags::empty()));
 fd_call!(fsync() -> () = |fd| rfs::fsync(fd));
 fd_call!(fdatasync() -> () = |fd| rfs::fdatasync(fd));
 fd_call!(syncfs() -> () = |fd| rfs::syncfs(fd));

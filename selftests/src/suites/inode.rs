@@ -35,6 +35,8 @@ pub fn tests() -> Vec<Test> {
         test!(recreated_is_another_object),
         test!(size_and_blocks),
         test!(statx_fields),
+        test!(statx_attributes),
+        test!(statx_of_the_layers).matrix(),
         test!(times_move_as_they_should),
         test!(ctime_changes),
         test!(stat_of_every_type).matrix(),
@@ -387,6 +389,76 @@ fn statx_fields(t: &T) {
             );
             let got = StatxFlags::from_bits_retain(x.stx_mask);
             assert!(got.contains(StatxFlags::BASIC_STATS), "{n}: {got:?}");
+        }
+    }
+}
+
+/// The flags that are enforced are shown, and are where overlayfs has them.
+fn statx_attributes(t: &T) {
+    use rustix::fs::{statx, AtFlags, StatxAttributes, StatxFlags, CWD};
+    let o = t.stack().lower(fill).mount();
+    let attributes = |n: &str| {
+        let x = statx(CWD, o.m(n), AtFlags::empty(), StatxFlags::BASIC_STATS).expect("statx");
+        assert!(x.stx_attributes_mask.contains(
+            StatxAttributes::IMMUTABLE | StatxAttributes::APPEND | StatxAttributes::MOUNT_ROOT
+        ));
+        x.stx_attributes
+    };
+    assert!(attributes("/").contains(StatxAttributes::MOUNT_ROOT));
+    let fd = sys::open(o.m("f"), OFlags::RDONLY).works();
+    for (flag, attribute) in [
+        (sys::IFlags::IMMUTABLE, StatxAttributes::IMMUTABLE),
+        (sys::IFlags::APPEND, StatxAttributes::APPEND),
+    ] {
+        assert!(!attributes("f").contains(attribute));
+        sys::set_flags(&fd, flag).works();
+        assert!(attributes("f").contains(attribute), "{flag:?}");
+        sys::set_flags(&fd, sys::IFlags::empty()).works();
+        assert!(!attributes("f").contains(attribute), "{flag:?}");
+    }
+}
+
+/// What else statx tells is that of the object, from before and after it is
+/// copied up.
+fn statx_of_the_layers(t: &T) {
+    use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
+    let o = t.stack().lower(fill).mount();
+    let dio = StatxFlags::from_bits_retain(0x2000);
+    let ask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID | dio;
+    let of = |p: std::path::PathBuf| statx(CWD, p, AtFlags::SYMLINK_NOFOLLOW, ask).expect("statx");
+    let mount = of(o.m("/")).stx_mnt_id;
+    for n in ["f", "d", "s", "p", "d/g"] {
+        for copied in [false, true] {
+            if copied {
+                sys::lchown(o.m(n), 1, 1).works();
+            }
+            let below = if copied { o.u(n) } else { o.l(0, n) };
+            let (m, l) = (of(o.m(n)), of(below));
+            let has = |x: &rustix::fs::Statx, flag: StatxFlags| x.stx_mask & flag.bits() != 0;
+            assert_eq!(
+                has(&m, StatxFlags::BTIME),
+                has(&l, StatxFlags::BTIME),
+                "{n}"
+            );
+            let time = |x: &rustix::fs::Statx| (x.stx_btime.tv_sec, x.stx_btime.tv_nsec);
+            assert_eq!(time(&m), time(&l), "btime of {n}, copied up: {copied}");
+            let change = |x: &rustix::fs::Statx| (x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec);
+            assert_eq!(change(&m), change(&l), "ctime of {n}, copied up: {copied}");
+            assert_eq!(
+                (m.stx_blksize, m.stx_blocks),
+                (l.stx_blksize, l.stx_blocks),
+                "{n}"
+            );
+            assert_eq!(
+                (m.stx_dio_mem_align, m.stx_dio_offset_align),
+                (l.stx_dio_mem_align, l.stx_dio_offset_align),
+                "{n}"
+            );
+            assert_eq!(
+                (m.stx_rdev_major, m.stx_rdev_minor),
+                (l.stx_rdev_major, l.stx_rdev_minor)
+            );
+            assert_eq!(m.stx_mnt_id, mount, "{n}");
         }
     }
 }

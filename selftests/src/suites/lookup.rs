@@ -4,8 +4,8 @@
 
 use crate::env::T;
 use crate::runner::Test;
-use crate::sys::{self, Errno, Expect, FileType};
-use crate::tree::{assert_names, assert_text, raw_name};
+use crate::sys::{self, Errno, Expect, FileType, OFlags};
+use crate::tree::{assert_names, assert_text, assert_whiteout, raw_name};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -31,6 +31,10 @@ pub fn tests() -> Vec<Test> {
         test!(name_too_long),
         test!(deep_chain),
         test!(many_layers_with_holes),
+        test!(hundred_layers_merged),
+        test!(path_of_the_longest_names),
+        test!(names_that_others_change),
+        test!(upper_and_work_inside_lower),
         test!(dot_dot),
         test!(attributes_come_from_the_topmost),
         test!(negative_then_created),
@@ -434,6 +438,124 @@ fn many_layers_with_holes(t: &T) {
     for i in 0..40 {
         assert_text(o.m(format!("own{i:02}")), &i.to_string());
     }
+}
+
+/// One directory that is in all of a hundred layers.
+fn hundred_layers_merged(t: &T) {
+    let mut stack = t.stack();
+    for i in 0..100 {
+        stack = stack.lower(|l| {
+            l.file(format!("a/b/own{i:02}"), i.to_string());
+            l.file("a/b/all", i.to_string());
+            if i > 0 {
+                l.file(format!("a/b/hidden{}", i - 1), "x");
+            }
+            if i < 99 {
+                l.whiteout(&format!("a/b/hidden{i}"));
+            }
+        });
+    }
+    let o = stack.mount();
+    assert_eq!(sys::names(o.m("a/b")).works().len(), 101);
+    assert_text(o.m("a/b/all"), "0");
+    for i in 0..100 {
+        assert_text(o.m(format!("a/b/own{i:02}")), &i.to_string());
+        sys::append_file(o.m(format!("a/b/own{i:02}")), "+").works();
+    }
+    sys::unlink(o.m("a/b/all")).works();
+    assert_eq!(sys::names(o.m("a/b")).works().len(), 100);
+    o.remount();
+    assert_eq!(sys::names(o.m("a/b")).works().len(), 100);
+    std::fs::remove_dir_all(o.m("a")).expect("rm -r a");
+    assert_names(o.m("/"), &[]);
+    assert_whiteout(o.u("a"));
+    sys::mkdir(o.m("a"), 0o755).works();
+    assert_names(o.m("a"), &[]);
+}
+
+/// As deep as one path can say.
+fn path_of_the_longest_names(t: &T) {
+    let name = "x".repeat(255);
+    let path = vec![name.as_str(); 14].join("/");
+    let o = t
+        .stack()
+        .lower(|l| {
+            std::env::set_current_dir(&l.root).expect("chdir");
+            sys::run("mkdir", &["-p".as_ref(), path.as_ref()]);
+            sys::write_file(format!("{path}/f"), "deep").works();
+        })
+        .mount();
+    std::env::set_current_dir(o.m("/")).expect("chdir");
+    assert_text(format!("{path}/f"), "deep");
+    sys::append_file(format!("{path}/f"), "+").works();
+    sys::link(format!("{path}/f"), format!("{path}/g")).works();
+    assert_names(&path, &["f", "g"]);
+    std::env::set_current_dir(o.u("/")).expect("chdir");
+    assert_text(format!("{path}/g"), "deep+");
+    std::env::set_current_dir("/").expect("chdir");
+}
+
+/// A lower file system on which others change names asks them again.
+fn names_that_others_change(t: &T) {
+    let fuse = t.fuse(|l| {
+        l.file("a", "first").file("b", "second").file("d/x", "x");
+        l.file("e/y", "y").file("kept", "kept");
+    });
+    fuse.remember_nothing();
+    let o = t.stack().lowers_not_compared().lower_dir(&fuse.at).mount();
+    assert_text(o.m("a"), "first");
+    assert_names(o.m("d"), &["x"]);
+    sys::append_file(o.m("kept"), "+").works();
+    let open = sys::open(o.m("a"), OFlags::RDONLY).works();
+    sys::stat(o.m("c")).fails(Errno::NOENT);
+    sys::stat(o.m("d/y")).fails(Errno::NOENT);
+    fuse.is_now("a", Some("b"));
+    fuse.is_now("d", Some("e"));
+    fuse.is_now("kept", None);
+    assert_text(o.m("a"), "second");
+    sys::stat(o.m("d/x")).fails(Errno::NOENT);
+    assert_text(o.m("d/y"), "y");
+    // What was open is what it was, and what is ours stays.
+    assert_eq!(sys::read_rest(&open).works(), b"first");
+    assert_text(o.m("kept"), "kept+");
+    fuse.is_now("a", None);
+    sys::stat(o.m("a")).fails(Errno::NOENT);
+    t.better_than_overlay("it remembers that there was no such name");
+    fuse.is_now("c", Some("b"));
+    assert_text(o.m("c"), "second");
+    fuse.is_now("a", Some("b"));
+    assert_text(o.m("a"), "second");
+    // A directory in which something has been copied up is another case: what
+    // it was merged of stays as long as it is in use.
+    sys::append_file(o.m("d/y"), "+").works();
+    assert_text(o.m("d/y"), "y+");
+    drop(open);
+}
+
+/// Upper and work directory lie in the lower layer: `lowerdir=/`. They are not
+/// to be seen through the mount again.
+fn upper_and_work_inside_lower(t: &T) {
+    let lower = t.new_dir("lower");
+    crate::tree::Tree::new(&lower)
+        .file("f", "lower")
+        .dir("run/upper")
+        .dir("run/work");
+    let o = t
+        .stack()
+        .lowers_not_compared()
+        .lower_dir(&lower)
+        .upper_in(&lower.join("run"))
+        .mount();
+    sys::write_file(o.m("new"), "n").works();
+    sys::append_file(o.m("f"), "+").works();
+    assert_names(o.m("/"), &["f", "new", "run"]);
+    assert_names(o.m("run"), &["upper", "work"]);
+    for n in ["run/upper", "run/work", "run/upper/new"] {
+        sys::stat(o.m(n)).fails(Errno::LOOP);
+        sys::write_file(o.m(n).join("x"), "x").fails(Errno::LOOP);
+    }
+    assert_text(lower.join("f"), "lower");
+    assert_text(lower.join("run/upper/f"), "lower+");
 }
 
 fn dot_dot(t: &T) {

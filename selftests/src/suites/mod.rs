@@ -29,6 +29,7 @@ mod seen;
 mod stress;
 mod unmount;
 mod userns;
+mod xattrs;
 
 pub fn all() -> Vec<Test> {
     [
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Test> {
         readdir::tests(),
         inode::tests(),
         permission::tests(),
+        xattrs::tests(),
         idmapped::tests(),
         userns::tests(),
         file::tests(),

@@ -68,6 +68,10 @@ pub fn tests() -> Vec<Test> {
         test!(remount_read_only),
         test!(remount_cannot_make_writable),
         test!(remount_cannot_change_layers),
+        test!(remount_read_only_with_removed_files),
+        test!(access_times),
+        test!(freeze_is_refused),
+        test!(lacks_are_reported).uppers(&[Fs::Jfs]),
         test!(lowers_shared_by_mounts),
         test!(umount_busy),
         test!(bind_mount),
@@ -1117,6 +1121,119 @@ fn remount_cannot_change_layers(t: &T) {
         assert!(fc.log().join(" ").contains("cannot be changed"));
     }
     sys::umount(&d.mnt).works();
+}
+
+/// An open file without a name has still to be removed, which writes.
+fn remount_read_only_with_removed_files(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x").file("g", "x");
+        })
+        .mount();
+    let plain = t.own_fs(Fs::Ext4, 32);
+    Tree::new(&plain.at).file("f", "x").file("g", "x");
+    let results = |at: &Path| {
+        let ro = |what: &str| {
+            let r = sys::remount(at, MountFlags::RDONLY, "");
+            let back = sys::remount(at, MountFlags::empty(), "");
+            let name = |r: Res<()>| r.err().map(|e| sys::errno_name(e.errno));
+            format!("{what}: {:?} {:?}", name(r), name(back))
+        };
+        let mut all = vec![ro("nothing open")];
+        let w = sys::open(at.join("f"), OFlags::RDWR).works();
+        all.push(ro("open for writing"));
+        drop(w);
+        let r = sys::open(at.join("f"), OFlags::RDONLY).works();
+        all.push(ro("open for reading"));
+        sys::append_file(at.join("f"), "+").works();
+        drop(r);
+        all.push(ro("closed"));
+        sys::append_file(at.join("f"), "+").works();
+        all
+    };
+    assert_eq!(results(&o.m("/")), results(&plain.at));
+    sys::remount(&o.m("/"), MountFlags::RDONLY, "").works();
+    assert_text(o.m("f"), "x++");
+    sys::unlink(o.m("f")).fails(Errno::ROFS);
+    sys::chmod(o.m("g"), 0o600).fails(Errno::ROFS);
+    sys::remount(&o.m("/"), MountFlags::empty(), "").works();
+    sys::chmod(o.m("g"), 0o600).works();
+    plain.umount_and_check();
+}
+
+/// The access times of upper objects move as the flags of the mount say, like
+/// those of a plain file system that is mounted so.
+fn access_times(t: &T) {
+    let old = ((1_000_000_000, 0), (1_000_000_000, 0));
+    let fill = |l: &Tree| {
+        l.file("f", "x").file("d/g", "x").symlink("s", "f");
+    };
+    let o = t.stack().lower(|_| {}).upper(fill).mount();
+    let plain = t.new_dir("plain");
+    fill(&Tree::new(&plain));
+    let bind = t.new_dir("bind");
+    sys::bind_mount(&plain, &bind).works();
+    let moved = |at: &Path, flags: MountFlags| {
+        sys::remount(at, flags | MountFlags::BIND, "").works();
+        let mut all = Vec::new();
+        for n in ["f", "d", "s"] {
+            // Older than the times of change: relatime moves it. And newer.
+            for at_time in [old, ((4_000_000_000, 0), (1_000_000_000, 0))] {
+                sys::set_times(at.join(n), at_time.0, at_time.1).works();
+                match n {
+                    "f" => drop(sys::read_file(at.join(n)).works()),
+                    "d" => drop(sys::names(at.join(n)).works()),
+                    _ => drop(sys::readlink(at.join(n)).works()),
+                }
+                all.push((n, sys::lstat(at.join(n)).works().st_atime != at_time.0 .0));
+            }
+        }
+        all
+    };
+    for flags in [
+        MountFlags::NOATIME,
+        MountFlags::NODIRATIME | MountFlags::RELATIME,
+        MountFlags::RELATIME,
+        MountFlags::STRICTATIME,
+        MountFlags::STRICTATIME | MountFlags::NODIRATIME,
+    ] {
+        let plain = moved(&bind, flags);
+        let ours = moved(&o.m("/"), flags);
+        assert_eq!(ours, plain, "{flags:?}");
+    }
+    sys::umount(&bind).works();
+}
+
+/// What is mapped is written to the upper file system without asking the
+/// overlay, so it cannot promise what a freeze does. The upper one can.
+fn freeze_is_refused(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .mount();
+    let refusal = sys::Frozen::freeze(&o.m("/")).err().map(|e| e.errno);
+    assert_eq!(refusal, Some(Errno::OPNOTSUPP));
+    sys::append_file(o.m("f"), "+").works();
+}
+
+/// What the upper file system cannot do is told who mounts, each with what it
+/// means for him; where it can do all there is nothing to tell.
+fn lacks_are_reported(t: &T) {
+    t.better_than_overlay("it tells the kernel log");
+    let d = Dirs::new(t);
+    let fc = FsContext::open(t.fstype()).works();
+    d.create(&fc).works();
+    let log = fc.log().join("\n");
+    if t.variant.upper == Fs::Jfs {
+        for what in ["O_TMPFILE", "RENAME_WHITEOUT", "RENAME_EXCHANGE", "jfs"] {
+            assert!(log.contains(what), "{what} in {log}");
+        }
+    } else {
+        assert_eq!(log, "");
+    }
 }
 
 fn lowers_shared_by_mounts(t: &T) {

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::env::T;
+use crate::env::{Fs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, FileType, OFlags, RenameFlags};
@@ -80,6 +80,10 @@ pub fn tests() -> Vec<Test> {
         test!(many_whiteouts),
         test!(recreate_many_times),
         test!(removed_directory_refuses),
+        test!(removed_objects_can_be_changed).matrix(),
+        test!(removed_objects_can_be_changed_replaced),
+        test!(rename_whiteout_missing).uppers(&[Fs::Jfs]),
+        test!(tmpfile_not_supported).uppers(&[Fs::Jfs]),
         test!(working_directory),
         test!(whiteouts_are_shared_or_not_but_right).matrix(),
         test!(after_remount_the_same).matrix(),
@@ -1040,6 +1044,144 @@ fn removed_directory_refuses(t: &T) {
         sys::write_file(at.join("x"), "x").fails(Errno::NOENT);
         sys::stat(at.join("x")).fails(Errno::NOENT);
     }
+}
+
+/// What can be done with open objects that have lost their names.
+fn change_removed(fd: &OwnedFd) -> Vec<String> {
+    let mut done = Vec::new();
+    let mut tell = |what: &str, r: sys::Res<()>| {
+        let how = r.err().map(|e| sys::errno_name(e.errno));
+        done.push(format!("{what}: {how:?}"));
+    };
+    tell("chmod", sys::fchmod(fd, 0o700));
+    tell("chown", sys::fchown(fd, 12, 34));
+    tell("times", sys::futimens(fd, &sys::times((5, 50), (6, 60))));
+    tell("xattr", sys::fset_xattr(fd, "trusted.x", b"y"));
+    done.push(remains(fd));
+    done
+}
+
+fn remains(fd: &OwnedFd) -> String {
+    let st = sys::fstat(fd).works();
+    format!(
+        "mode {:o} owner {}:{} atime {}.{:09} mtime {}.{:09} nlink {}",
+        st.st_mode,
+        st.st_uid,
+        st.st_gid,
+        st.st_atime,
+        st.st_atime_nsec,
+        st.st_mtime,
+        st.st_mtime_nsec,
+        st.st_nlink
+    )
+}
+
+/// Opens, removes and changes an object of each kind in `at`.
+fn remove_and_change(at: &std::path::Path) -> Vec<String> {
+    let mut done = Vec::new();
+    let open = |n: &str, flags: OFlags| {
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        sys::open(at.join(n), flags).works()
+    };
+    let dir = open("empty", OFlags::RDONLY | OFlags::DIRECTORY);
+    let fifo = open("p", OFlags::RDWR);
+    let link = open("s", OFlags::PATH);
+    sys::rmdir(at.join("empty")).works();
+    sys::unlink(at.join("p")).works();
+    sys::unlink(at.join("s")).works();
+    done.extend(change_removed(&dir));
+    done.extend(change_removed(&fifo));
+    let chown = sys::chown_opath(&link, 12, 34);
+    done.push(format!(
+        "{:?}",
+        chown.err().map(|e| sys::errno_name(e.errno))
+    ));
+    let st = sys::fstat(&link).works();
+    done.push(format!("{}:{} nlink {}", st.st_uid, st.st_gid, st.st_nlink));
+    done
+}
+
+fn removed_objects_can_be_changed(t: &T) {
+    t.better_than_overlay("it has ENOENT for what was never copied up");
+    let fill = |l: &Tree| {
+        l.dir("empty").fifo("p").symlink("s", "f");
+    };
+    let plain = t.new_dir("plain");
+    fill(&Tree::new(&plain));
+    let o = t.stack().lower(fill).mount();
+    assert_eq!(remove_and_change(&o.m("/")), remove_and_change(&plain));
+    for n in ["empty", "p", "s"] {
+        assert_whiteout(o.u(n));
+    }
+    assert_names(o.m("/"), &[]);
+}
+
+/// The same where another object has taken the name.
+fn removed_objects_can_be_changed_replaced(t: &T) {
+    t.better_than_overlay("it has ENOENT for what was never copied up");
+    let fill = |l: &Tree| {
+        l.dir("d").dir("e").fifo("p").file("g", "g");
+    };
+    let plain = t.new_dir("plain");
+    fill(&Tree::new(&plain));
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d").fifo("p").file("g", "g");
+        })
+        .upper(|u| {
+            u.dir("e");
+        })
+        .mount();
+    let run = |at: &std::path::Path| {
+        let dir = sys::open(at.join("d"), OFlags::RDONLY | OFlags::DIRECTORY).works();
+        let fifo = sys::open(at.join("p"), OFlags::RDWR | OFlags::NONBLOCK).works();
+        sys::rename(at.join("e"), at.join("d")).works();
+        sys::rename(at.join("g"), at.join("p")).works();
+        let mut done = change_removed(&dir);
+        done.extend(change_removed(&fifo));
+        done
+    };
+    assert_eq!(run(&o.m("/")), run(&plain));
+    assert_text(o.m("p"), "g");
+    assert_names(o.m("d"), &[]);
+    assert_eq!(sys::mode_of(&sys::stat(o.m("d")).works()), 0o755);
+}
+
+/// An upper file system without RENAME_WHITEOUT: programs copy instead.
+fn rename_whiteout_missing(t: &T) {
+    if t.variant.upper != Fs::Jfs {
+        t.skip("this file system has RENAME_WHITEOUT");
+    }
+    let o = lower(t);
+    let fc = o.context().works();
+    o.umount();
+    fc.create().works();
+    let log = fc.log().join("\n");
+    drop(fc);
+    o.mount().works();
+    sys::append_file(o.m("g"), "+").works();
+    sys::rename(o.m("g"), o.m("h")).fails_any(&[Errno::XDEV, Errno::INVAL]);
+    t.better_than_overlay("it fails with EINVAL");
+    assert!(log.contains("RENAME_WHITEOUT"), "{log}");
+    sys::rename(o.m("f"), o.m("h")).fails(Errno::XDEV);
+    assert!(!sys::exists(o.u("f")), "copied up for a rename that fails");
+    sys::run("mv", &[o.m("f").as_os_str(), o.m("h").as_os_str()]);
+    assert_text(o.m("h"), "lower f");
+    assert_whiteout(o.u("f"));
+    sys::write_file(o.m("new"), "n").works();
+    sys::rename(o.m("new"), o.m("h")).works();
+    assert_text(o.m("h"), "n");
+}
+
+fn tmpfile_not_supported(t: &T) {
+    if t.variant.upper != Fs::Jfs {
+        t.skip("this file system has ->tmpfile");
+    }
+    let o = lower(t);
+    tmpfile(&o, "/", OFlags::empty()).fails(Errno::OPNOTSUPP);
+    tmpfile(&o, "d", OFlags::empty()).fails(Errno::OPNOTSUPP);
+    assert!(!sys::exists(o.u("d")), "copied up for nothing");
 }
 
 fn working_directory(t: &T) {

@@ -39,6 +39,9 @@ pub fn tests() -> Vec<Test> {
         test!(remove_while_reading).matrix(),
         test!(ten_thousand_entries).long(3),
         test!(many_in_each_layer),
+        test!(hundred_thousand_entries).long(6),
+        test!(longest_names),
+        test!(seek_while_names_change),
         test!(removed_directory),
         test!(unreadable_directory),
         test!(fd_survives_many_changes),
@@ -475,6 +478,125 @@ fn ten_thousand_entries(t: &T) {
         let rest = sys::read_dirents(&fd, usize::MAX, 32768).works();
         assert_eq!(rest.len(), n + 1 - i);
         assert_eq!(rest.first(), list.get(i + 1));
+    }
+}
+
+/// Half of them below, some of those hidden, the others made in the mount.
+fn hundred_thousand_entries(t: &T) {
+    let n = t.scaled(100_000, 10_000);
+    let gone = n / 10;
+    let o = t
+        .stack()
+        .lowers_not_compared()
+        .lower_on(crate::env::Fs::Tmpfs, |l| {
+            for i in 0..n / 2 + gone {
+                l.file(format!("d/low{i:06}"), "");
+            }
+        })
+        .mount();
+    for i in 0..gone {
+        sys::unlink(o.m(format!("d/low{i:06}"))).works();
+    }
+    for i in 0..n / 2 {
+        drop(sys::open(o.m(format!("d/up{i:06}")), OFlags::CREATE | OFlags::WRONLY).works());
+    }
+    let fd = open_dir(&o, "d");
+    let list = sys::read_dirents(&fd, usize::MAX, 65536).works();
+    assert_eq!(list.len(), n + 2);
+    let names = name_set(&list);
+    assert_eq!(names.len(), n + 2, "a name came twice");
+    assert!(!names.contains(&OsString::from("low000000")));
+    for i in [1, n / 7, n / 2, n] {
+        sys::seek(&fd, SeekFrom::Start(list[i].next)).works();
+        let rest = sys::read_dirents(&fd, usize::MAX, 65536).works();
+        assert_eq!(rest.len(), n + 1 - i);
+        assert_eq!(rest.first(), list.get(i + 1));
+    }
+    drop(fd);
+    o.remount();
+    assert_eq!(name_set(&all(&open_dir(&o, "d"))), names);
+}
+
+/// 255 bytes, of any value but the two that no name has.
+fn longest_names(t: &T) {
+    use std::os::unix::ffi::OsStringExt;
+    let name = |seed: usize| {
+        let bytes = (0..255usize).map(|i| match ((i * seed) % 256) as u8 {
+            0 | b'/' => b'_',
+            byte => byte,
+        });
+        OsString::from_vec(bytes.collect())
+    };
+    let o = t
+        .stack()
+        .lower(|l| {
+            for seed in 1..40 {
+                l.file(std::path::Path::new("d").join(name(seed)), "low");
+            }
+        })
+        .upper(|u| {
+            for seed in 30..60 {
+                u.file(std::path::Path::new("d").join(name(seed)), "up");
+            }
+        })
+        .mount();
+    let mut expected: BTreeSet<OsString> = (1..60).map(name).collect();
+    expected.extend([".".into(), "..".into()]);
+    assert_eq!(name_set(&all(&open_dir(&o, "d"))), expected);
+    for seed in [1, 35, 59] {
+        let at = o.m("d").join(name(seed));
+        sys::rename(&at, o.m("d").join(name(60 + seed))).works();
+        sys::stat(&at).fails(Errno::NOENT);
+        expected.remove(&name(seed));
+        expected.insert(name(60 + seed));
+    }
+    assert_eq!(name_set(&all(&open_dir(&o, "d"))), expected);
+    o.remount();
+    assert_eq!(name_set(&all(&open_dir(&o, "d"))), expected);
+}
+
+/// What POSIX asks of a listing during which names come and go: those that
+/// were there all the time come once.
+fn seek_while_names_change(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            for i in 0..200 {
+                l.file(format!("d/stay{i:03}"), "")
+                    .file(format!("d/go{i:03}"), "");
+            }
+        })
+        .mount();
+    let fd = open_dir(&o, "d");
+    let mut seen: Vec<OsString> = Vec::new();
+    let mut cookies = Vec::new();
+    for round in 0.. {
+        let part = sys::read_dirents(&fd, 20, 4096).works();
+        let Some(last) = part.last() else { break };
+        cookies.push((last.next, part[0].name.clone()));
+        seen.extend(part.iter().map(|e| e.name.clone()));
+        sys::seek(&fd, SeekFrom::Start(last.next)).works();
+        for i in 0..5 {
+            let n = round * 5 + i;
+            if n < 200 {
+                sys::unlink(o.m(format!("d/go{n:03}"))).works();
+                sys::write_file(o.m(format!("d/new{n:03}")), "").works();
+            }
+        }
+    }
+    for i in 0..200 {
+        let name = OsString::from(format!("stay{i:03}"));
+        assert_eq!(seen.iter().filter(|n| **n == name).count(), 1, "{name:?}");
+    }
+    let unique: BTreeSet<_> = seen.iter().collect();
+    assert_eq!(unique.len(), seen.len(), "a name came twice");
+    // Back to each place that was remembered, in any order.
+    for (at, _) in cookies.iter().rev() {
+        sys::seek(&fd, SeekFrom::Start(*at)).works();
+        let rest = sys::read_dirents(&fd, usize::MAX, 4096).works();
+        let from = seen.len() - rest.len();
+        let names: Vec<_> = rest.iter().map(|e| e.name.clone()).collect();
+        assert_eq!(names, seen[from..]);
     }
 }
 
