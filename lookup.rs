@@ -131,6 +131,13 @@ fn upper_only(layers: &Layers, mut found: Objects, dentry: ARef<Dentry>) -> Resu
 /// of a name asks them again. What an object found once is made of stays: a file
 /// that is open, or a directory with something open below it, is not changed.
 impl DentryOperations for Rovl {
+    /// A copy has all of its data from the moment it is announced.
+    fn real(inode: &Inode<Rovl>) -> Option<&Dentry> {
+        let data = inode.data();
+        data.upper()
+            .or_else(|| data.lower.first().map(|lower| &*lower.dentry))
+    }
+
     fn revalidate(dentry: &Dentry<Rovl>, flags: dentry_ops::Flags) -> Result<bool> {
         // Nothing of what such a filesystem does not have is remembered.
         let Ok(inode) = dentry.node() else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names that may change behind the back of the VFS: asking another filesystem
-//! whether one still holds, and being asked.
+//! What the VFS asks of names: which object of another filesystem stands behind
+//! one, and whether one still holds that may change behind the back of the VFS.
 //!
 //! C header: [`include/linux/dcache.h`](srctree/include/linux/dcache.h) (`struct
 //! dentry_operations`); `Documentation/filesystems/vfs.rst`, `locking.rst`.
@@ -9,7 +9,7 @@
 use super::{
     bindings as b,
     dentry::{qstr, Name},
-    Dentry, FileSystem,
+    Dentry, FileSystem, Inode,
 };
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
@@ -77,15 +77,20 @@ fn answer(r: c_int) -> Result<bool> {
     Ok(r > 0)
 }
 
-/// What the VFS asks about names, of a filesystem that has said that they may
-/// change ([`super::super_block::NewSuperBlock::set_revalidated`]).
+/// `struct dentry_operations`.
 pub(crate) trait DentryOperations: FileSystem {
-    /// `->d_revalidate`: whether the VFS may go on using what it knows of a name:
+    /// `->d_real`: the object of another filesystem that has the data of a regular
+    /// file, and its attributes. It stays as long as the inode does. No locks are
+    /// held.
+    fn real<'a>(inode: &'a Inode<Self>) -> Option<&'a Dentry>;
+
+    /// `->d_revalidate`, of a filesystem that has said that names may change
+    /// ([`super::super_block::NewSuperBlock::set_revalidated`]): whether the VFS may go on using what it knows of a name:
     /// this object, or that there is none. No locks are needed, that of the
     /// directory may be held.
     fn revalidate(dentry: &Dentry<Self>, flags: Flags) -> Result<bool>;
 
-    /// `->d_weak_revalidate`: whether the object, which was not come to by its
+    /// `->d_weak_revalidate`, of the same: whether the object, which was not come to by its
     /// name, is still there. No locks are held.
     fn weak_revalidate(dentry: &Dentry<Self>, flags: Flags) -> Result<bool>;
 }
@@ -95,14 +100,44 @@ pub(super) fn operations<F: DentryOperations>() -> *const b::dentry_operations {
     Table::<F>::OPERATIONS
 }
 
+/// The same where names may change.
+pub(super) fn revalidated<F: DentryOperations>() -> *const b::dentry_operations {
+    Table::<F>::REVALIDATED
+}
+
 struct Table<F>(PhantomData<F>);
 
 impl<F: DentryOperations> Table<F> {
     const OPERATIONS: &'static b::dentry_operations = &b::dentry_operations {
+        d_real: Some(Self::real),
+        ..pin_init::zeroed()
+    };
+
+    const REVALIDATED: &'static b::dentry_operations = &b::dentry_operations {
+        d_real: Some(Self::real),
         d_revalidate: Some(Self::revalidate),
         d_weak_revalidate: Some(Self::weak_revalidate),
         ..pin_init::zeroed()
     };
+
+    /// # Safety
+    ///
+    /// Only for `d_real` to call, on a dentry of `F`.
+    unsafe extern "C" fn real(dentry: *mut b::dentry, kind: b::d_real_type) -> *mut b::dentry {
+        // SAFETY: counted by the caller.
+        let name = unsafe { Dentry::<F>::from_raw(dentry) };
+        let Ok(inode) = name.node() else {
+            return dentry;
+        };
+        if !inode.is_regular() {
+            return dentry;
+        }
+        match F::real(inode) {
+            // SAFETY: pinned by the inode. It may itself be of such a filesystem.
+            Some(real) => unsafe { b::rovl_d_real(real.as_ptr(), kind) },
+            None => dentry,
+        }
+    }
 
     /// # Safety
     ///

@@ -21,6 +21,10 @@ bool rovl_d_unhashed(const struct dentry *dentry) { return d_unhashed(dentry); }
 bool rovl_d_can_lookup(const struct dentry *dentry) { return d_can_lookup(dentry); }
 bool rovl_is_dot_dotdot(const char *name, size_t len) { return name_is_dot_dotdot(name, len); }
 struct dentry *rovl_dget(struct dentry *dentry) { return dget(dentry); }
+struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type)
+{
+	return d_real(dentry, type);
+}
 void rovl_file_start_write(struct file *file) { file_start_write(file); }
 void rovl_file_end_write(struct file *file) { file_end_write(file); }
 void rovl_sb_start_write(struct super_block *sb) { sb_start_write(sb); }

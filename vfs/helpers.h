@@ -21,6 +21,7 @@ bool rovl_d_unhashed(const struct dentry *dentry);
 bool rovl_d_can_lookup(const struct dentry *dentry);
 bool rovl_is_dot_dotdot(const char *name, size_t len);
 struct dentry *rovl_dget(struct dentry *dentry);
+struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type);
 void rovl_file_start_write(struct file *file);
 void rovl_file_end_write(struct file *file);
 void rovl_sb_start_write(struct super_block *sb);

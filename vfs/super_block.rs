@@ -242,6 +242,9 @@ impl<F: Operations> NewSuperBlock<F> {
     ///
     /// `sb` is the superblock that `fill_super` was called with.
     pub(super) unsafe fn from_raw(sb: *mut b::super_block) -> Self {
+        // SAFETY: only we use the superblock, and it has no dentry yet; the table
+        // is static.
+        unsafe { b::set_default_d_op(sb, dentry_ops::operations::<F>()) };
         Self(sb, PhantomData)
     }
 
@@ -267,11 +270,11 @@ impl<F: Operations> NewSuperBlock<F> {
     }
 
     /// Names may change without the VFS: it has to ask
-    /// ([`DentryOperations`]).
+    /// ([`DentryOperations::revalidate`]).
     pub(crate) fn set_revalidated(&mut self) {
         // SAFETY: only we use the superblock, and it has no dentry yet; the table
         // is static.
-        unsafe { b::set_default_d_op(self.0, dentry_ops::operations::<F>()) };
+        unsafe { b::set_default_d_op(self.0, dentry_ops::revalidated::<F>()) };
     }
 
     /// `s_maxbytes` and `s_time_gran`, as the filesystem below has them.

@@ -70,6 +70,7 @@ pub fn tests() -> Vec<Test> {
         test!(exec_upper),
         test!(exec_script),
         test!(text_busy),
+        test!(uprobes),
         test!(fifo),
         test!(unix_socket),
         test!(read_only_fd_refuses_writes),
@@ -879,6 +880,58 @@ fn exec_script(t: &T) {
 /// A program that is being executed cannot be written, one that is open for
 /// writing cannot be executed. (Of a lower file that is executed overlayfs
 /// documents that it can be written.)
+/// Where a program begins, in its file.
+fn entry_offset(elf: &[u8]) -> u64 {
+    let word = |at: usize, len: usize| {
+        let bytes = &elf[at..at + len];
+        bytes.iter().rev().fold(0, |n, b| (n << 8) | u64::from(*b))
+    };
+    let entry = word(24, 8);
+    let (table, size, count) = (word(32, 8), word(54, 2), word(56, 2));
+    for header in (0..count).map(|i| (table + i * size) as usize) {
+        let (offset, start, len) = (
+            word(header + 8, 8),
+            word(header + 16, 8),
+            word(header + 32, 8),
+        );
+        if word(header, 4) == 1 && (start..start + len).contains(&entry) {
+            return entry - start + offset;
+        }
+    }
+    panic!("no segment holds the entry {entry:#x}");
+}
+
+/// A probe in a program is one in the file that is mapped when it runs.
+fn uprobes(t: &T) {
+    let program = sys::read_file("/bin/true").works();
+    let tracing = super::seen::tracefs(t);
+    let events = tracing.join("uprobe_events");
+    if !events.exists() {
+        t.skip("the kernel has no uprobe events");
+    }
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("low", &program).mode("low", 0o755);
+            l.file("copied", &program).mode("copied", 0o755);
+        })
+        .mount();
+    sys::chmod(o.m("copied"), 0o700).works();
+    for n in ["low", "copied"] {
+        let at = o.m(n).display().to_string();
+        let probe = format!("p:rovl_test/{n} {at}:{:#x}", entry_offset(&program));
+        sys::append_file(&events, probe).works();
+        let enable = tracing.join("events/rovl_test").join(n).join("enable");
+        sys::write_file(&enable, "1").works();
+        sys::run(&at, &[]);
+        sys::write_file(&enable, "0").works();
+        let profile = sys::text(tracing.join("uprobe_profile")).works();
+        sys::append_file(&events, format!("-:rovl_test/{n}")).works();
+        let line = profile.lines().find(|l| l.contains(&at)).expect("probe");
+        assert_eq!(line.split_whitespace().last(), Some("1"), "{n}: {line}");
+    }
+}
+
 fn text_busy(t: &T) {
     let o = t.stack().lower(|_| {}).mount();
     std::fs::copy("/bin/sleep", o.m("sleep")).expect("copy of /bin/sleep");

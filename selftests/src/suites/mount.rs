@@ -54,6 +54,7 @@ pub fn tests() -> Vec<Test> {
         test!(work_without_upper),
         test!(upper_without_xattrs),
         test!(stack_too_deep),
+        test!(upper_on_a_stacking_filesystem),
         test!(unknown_option),
         test!(known_option_not_built),
         test!(default_values_accepted),
@@ -795,6 +796,36 @@ fn stack_too_deep(t: &T) {
         fc.string("lowerdir+", inner.m("/"))?;
         fc.create()
     });
+}
+
+/// The merged tree can keep no whiteouts, so it is no upper layer: neither for
+/// this file system nor for the kernel's overlay, nor that for this one.
+fn upper_on_a_stacking_filesystem(t: &T) {
+    for (inner, outer) in [
+        (t.fstype(), t.fstype()),
+        (t.fstype(), "overlay"),
+        ("overlay", t.fstype()),
+    ] {
+        let below = t
+            .stack()
+            .lower(|l| {
+                l.dir("u").dir("w");
+            })
+            .prepare();
+        below.set_fstype(inner);
+        below.mount().works();
+        let d = Dirs::new(t);
+        let fc = FsContext::open(outer).works();
+        fc.string("lowerdir+", &d.lower).works();
+        let refused = fc
+            .string("upperdir", below.m("u"))
+            .and_then(|()| fc.string("workdir", below.m("w")))
+            .and_then(|()| fc.create());
+        let errnos = [Errno::INVAL, Errno::LOOP];
+        refused.fails_any(&errnos);
+        drop(fc);
+        below.umount();
+    }
 }
 
 fn unknown_option(t: &T) {

@@ -57,7 +57,7 @@ fn counters(t: &T) {
 }
 
 /// Where the events are, mounted if need be.
-fn tracefs(t: &T) -> std::path::PathBuf {
+pub fn tracefs(t: &T) -> std::path::PathBuf {
     let usual = Path::new("/sys/kernel/tracing");
     if usual.join("events").exists() {
         return usual.to_path_buf();
