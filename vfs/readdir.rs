@@ -95,6 +95,7 @@ impl<F: ReaddirOperations> Table<F> {
         llseek: Some(Self::llseek),
         iterate_shared: Some(Self::iterate_shared),
         fsync: Some(Self::fsync),
+        setlease: Some(b::generic_setlease),
         ..pin_init::zeroed()
     };
 
