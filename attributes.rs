@@ -98,7 +98,14 @@ impl InodeOperations for Rovl {
         let layers = layers::of(inode);
         attr.prepare(dentry, idmap)?;
         match attr.new_size() {
-            Some(size) => copyup::copy_up_prefix(ctx, dentry, size)?,
+            Some(size) => {
+                if inode.data().upper().is_none() && inode.size() != size {
+                    // The copy may have the new size already, and filesystems
+                    // leave the times alone where that does not change.
+                    attr.touch();
+                }
+                copyup::copy_up_prefix(ctx, dentry, size)?
+            }
             None => copyup::copy_up(ctx, dentry)?,
         }
         let upper = inode.data().upper().ok_or(EIO)?;

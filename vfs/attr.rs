@@ -70,6 +70,11 @@ impl Attributes {
         self
     }
 
+    /// Sets the times of a change of the data to now, as it would by itself.
+    pub(crate) fn touch(&mut self) {
+        self.0.ia_valid |= b::ATTR_MTIME | b::ATTR_CTIME;
+    }
+
     /// The size asked for, in bytes, if it is to change.
     pub(crate) fn new_size(&self) -> Option<i64> {
         self.has(b::ATTR_SIZE).then_some(self.0.ia_size)
