@@ -342,8 +342,12 @@ impl FileOperations for Rovl {
     }
 
     fn accessed(user_file: &RegularFile<Self>) {
-        // The access time of a lower file cannot be changed.
-        if user_file.inode().data().upper().is_some() {
+        // The access time of a lower file cannot be changed. Whether that of an
+        // upper one is to be depends on its other times, which a write through
+        // a mapping has changed below only.
+        let inode = user_file.inode();
+        if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
+            inode.copy_times(upper);
             user_file.accessed();
         }
     }
@@ -369,5 +373,8 @@ fn copy_below(
         locked.copy_range((&*source, from_pos), (&*target, to_pos), len, flags)
     };
     take_over_attributes(to);
+    if copied.is_ok_and(|bytes| bytes > 0) {
+        Rovl::accessed(from);
+    }
     copied
 }

@@ -5,7 +5,9 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h) (`iterate_dir`,
 //! `struct dir_context`)
 
-use super::{bindings as b, lock::MayLockDirectory, Path};
+use super::{
+    bindings as b, cred::override_creds, file::may_open_noatime, lock::MayLockDirectory, Path,
+};
 use core::ptr::NonNull;
 use kernel::{
     cred::Credential,
@@ -33,8 +35,9 @@ impl Entry<'_> {
     }
 }
 
-/// Opens a directory for reading its entries (`dentry_open`), as `cred`. To read
-/// it leaves no trace in its access time, which is for whoever asks to keep.
+/// Opens a directory for reading its entries (`dentry_open`), as `cred`, and
+/// leaves its access time alone if that may do so: whether the one who lists
+/// changes it is for his own mount to say.
 ///
 /// # Errors
 ///
@@ -43,8 +46,13 @@ pub(crate) fn open_dir(path: Path<'_>, cred: &Credential) -> Result<ARef<File>> 
     if !path.dentry.can_lookup() {
         return Err(ENOTDIR);
     }
+    let mut flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE;
+    let as_cred = override_creds(cred);
+    if may_open_noatime(path)? {
+        flags |= b::O_NOATIME;
+    }
+    drop(as_cred);
     let path = path.as_c();
-    let flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE | b::O_NOATIME;
     // SAFETY: the path and the credentials are valid for the call, which takes
     // references of its own.
     let file = from_err_ptr(unsafe { b::dentry_open(&path, flags as c_int, cred.as_ptr()) })?;
