@@ -12,7 +12,7 @@
 use crate::{
     copyup, inode,
     layers::{self, Layers, Rovl, Upper},
-    lookup, readdir,
+    lookup, private, readdir,
     vfs::{
         self,
         acl::{self, Inherited},
@@ -293,6 +293,7 @@ impl<'a> Place<'a> {
                 true => whiteout::set_opaque(access, self.layers.names, &made),
                 false => Ok(()),
             })
+            .and_then(|()| private::join_project(access, self.upper_dir, &made))
             .and_then(|()| self.exchange_whiteout(access, &temp, is_dir));
         if put.is_err() || is_dir {
             // Either what was made, or the whiteout that was there.

@@ -65,8 +65,8 @@ pub(crate) static USER: Names = Names {
 /// The flags that upper objects have in [`Names::protattr`] only, with their letters,
 /// in the order in which they are written.
 pub(crate) const PROTECTION: [(u8, Flag); 2] = [(b'a', Flag::Append), (b'i', Flag::Immutable)];
-/// The flags that a copy takes over.
-const COPIED: [Flag; 2] = [Flag::Sync, Flag::NoAtime];
+/// The flags that a copy takes over, as far as its filesystem has them.
+const COPIED: [Flag; 3] = [Flag::Sync, Flag::NoAtime, Flag::NoDump];
 
 impl Names {
     /// Whether an attribute of this name, on disk, belongs to this overlay, so
@@ -120,6 +120,13 @@ fn read_protection(names: &Names, upper: Path<'_>) -> u32 {
         .fold(0, |flags, (_, flag)| flags | flag.inode_flag())
 }
 
+/// Whether an object may have the flags of [`PROTECTION`]. Symlinks and special
+/// files of some filesystems have attributes, but these are for files and
+/// directories.
+pub(crate) fn can_be_protected(inode: &Inode) -> bool {
+    inode.is_dir() || inode.is_regular()
+}
+
 /// Gives a new overlay inode its flags: those of the inode below, and those
 /// that an upper object has in [`Names::protattr`]. `real` is that inode's path. Called
 /// before the inode is published.
@@ -128,8 +135,7 @@ pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
         return;
     };
     let mut flags = below.flags();
-    // Symlinks and special files cannot be protected.
-    if is_upper && (below.is_dir() || below.is_regular()) {
+    if is_upper && can_be_protected(below) {
         let layers = layers::of(inode);
         let _mounter = layers.as_mounter();
         flags |= read_protection(layers.names, real);
@@ -156,14 +162,53 @@ pub(crate) fn copy_up_flags(
             r => r?,
         }
     }
-    if !COPIED.iter().any(|flag| old.has(*flag)) {
+    let wanted = || COPIED.into_iter().filter(|flag| old.has(*flag));
+    if wanted().next().is_none() || set_flags(access, to, wanted())? {
         return Ok(());
     }
-    let Some(mut new) = fileattr::get(Path::new(access.mnt(), to))? else {
+    for flag in wanted() {
+        set_flags(access, to, core::iter::once(flag))?;
+    }
+    Ok(())
+}
+
+/// Sets flags of an object of the upper layer; false if its filesystem does not
+/// have all of them, and nothing was set.
+fn set_flags(
+    access: &mut WriteAccess<'_>,
+    upper: &Dentry,
+    flags: impl Iterator<Item = Flag>,
+) -> Result<bool> {
+    let Some(mut attr) = fileattr::get(Path::new(access.mnt(), upper))? else {
+        return Ok(true);
+    };
+    for flag in flags {
+        attr.set(flag, true);
+    }
+    match access.set_fileattr(upper, &attr) {
+        Err(e) if fileattr::is_unknown(e) => Ok(false),
+        r => r.map(|()| true),
+    }
+}
+
+/// Gives an object that was made elsewhere, and is about to be moved or linked
+/// into the upper directory `dir`, to the project of that directory, as if it
+/// had been made there: the filesystem refuses it otherwise. Called with the
+/// mounter's credentials in force.
+pub(crate) fn join_project(access: &mut WriteAccess<'_>, dir: &Dentry, upper: &Dentry) -> Result {
+    let get = |dentry: &Dentry| fileattr::get(Path::new(access.mnt(), dentry));
+    let Some(of_dir) = get(dir)?.filter(|attr| attr.has(Flag::ProjectInherit)) else {
         return Ok(());
     };
-    for flag in COPIED {
-        new.set(flag, old.has(flag));
+    // Symlinks and special files may have no attributes, and no project.
+    let Some(mut attr) = get(upper)? else {
+        return Ok(());
+    };
+    let inherits = upper.positive()?.is_dir();
+    if attr.project() == of_dir.project() && attr.has(Flag::ProjectInherit) == inherits {
+        return Ok(());
     }
-    access.set_fileattr(to, &new)
+    attr.set_project(of_dir.project());
+    attr.set(Flag::ProjectInherit, inherits);
+    access.set_fileattr(upper, &attr)
 }

@@ -227,6 +227,9 @@ impl FileattrOperations for Rovl {
         attr: &FileAttr,
     ) -> Result {
         let inode = dentry.node()?;
+        if private::protection_of(attr) != 0 && !private::can_be_protected(inode) {
+            return Err(EOPNOTSUPP);
+        }
         change_upper(ctx, dentry, inode, |access, upper| {
             let mut below = attr.clone();
             for (_, flag) in PROTECTION {

@@ -29,6 +29,11 @@ impl Copy<'_> {
             access.set_attributes(to, &mut mode.forced())?;
             self.copy_flags(&mut access, to)?;
         }
+        if !self.dentry.is_unhashed() {
+            let parent = self.dentry.parent();
+            let dir = parent.node()?.data().upper().ok_or(EIO)?;
+            private::join_project(&mut access, dir, to)?;
+        }
         self.set_origin(&mut access, to)?;
         let (atime, mtime) = self.stat.times();
         access.set_attributes(to, &mut Attributes::new().times(atime, mtime).forced())

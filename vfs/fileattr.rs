@@ -35,6 +35,10 @@ pub(crate) enum Flag {
     Immutable,
     /// `chattr +A`.
     NoAtime,
+    /// `chattr +d`.
+    NoDump,
+    /// `chattr +P`: what is made in the directory belongs to its project.
+    ProjectInherit,
     /// `chattr +S`.
     Sync,
 }
@@ -46,16 +50,19 @@ impl Flag {
             Flag::Append => (b::FS_APPEND_FL, b::FS_XFLAG_APPEND),
             Flag::Immutable => (b::FS_IMMUTABLE_FL, b::FS_XFLAG_IMMUTABLE),
             Flag::NoAtime => (b::FS_NOATIME_FL, b::FS_XFLAG_NOATIME),
+            Flag::NoDump => (b::FS_NODUMP_FL, b::FS_XFLAG_NODUMP),
+            Flag::ProjectInherit => (b::FS_PROJINHERIT_FL, b::FS_XFLAG_PROJINHERIT),
             Flag::Sync => (b::FS_SYNC_FL, b::FS_XFLAG_SYNC),
         }
     }
 
-    /// As it is in `i_flags` (`S_*`).
+    /// As it is in `i_flags` (`S_*`); zero for those the VFS does not know.
     pub(crate) fn inode_flag(self) -> u32 {
         match self {
             Flag::Append => b::S_APPEND,
             Flag::Immutable => b::S_IMMUTABLE,
             Flag::NoAtime => b::S_NOATIME,
+            Flag::NoDump | Flag::ProjectInherit => 0,
             Flag::Sync => b::S_SYNC,
         }
     }
@@ -84,6 +91,19 @@ impl FileAttr {
         }
     }
 
+    /// The project that the object belongs to, for quotas.
+    pub(crate) fn project(&self) -> u32 {
+        self.0.fsx_projid
+    }
+
+    /// Gives the object to a project. From here on the attributes are in the
+    /// form of `FS_IOC_FSSETXATTR`: in the other one that is not set.
+    pub(crate) fn set_project(&mut self, project: u32) {
+        self.0.set_flags_valid(false);
+        self.0.set_fsx_valid(true);
+        self.0.fsx_projid = project;
+    }
+
     /// `vfs_fileattr_get`: asks the filesystem of `path`, with the credentials
     /// in force. Which form was asked for is a hint to some filesystems, which
     /// is why this fills in what is there. May sleep.
@@ -103,9 +123,15 @@ pub(crate) fn get(path: Path<'_>) -> Result<Option<FileAttr>> {
     let mut attr = FileAttr::new();
     match attr.read(path) {
         Ok(()) => Ok(Some(attr)),
-        Err(e) if [ENOIOCTLCMD, ENOTTY, EOPNOTSUPP, EINVAL].contains(&e) => Ok(None),
+        Err(e) if is_unknown(e) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Whether an error of [`FileAttr::read`] or of [`WriteAccess::set_fileattr`]
+/// says that the filesystem has no such attributes.
+pub(crate) fn is_unknown(e: Error) -> bool {
+    [ENOIOCTLCMD, ENOTTY, EOPNOTSUPP, EINVAL].contains(&e)
 }
 
 impl WriteAccess<'_> {
@@ -137,7 +163,7 @@ impl<F: FileSystem> Inode<F> {
     }
 }
 
-/// What the VFS asks about inode flags, of regular files and directories.
+/// What the VFS asks about inode flags.
 pub(crate) trait FileattrOperations: FileSystem {
     /// `->fileattr_get`. The inode's `i_rwsem` is held, or nothing.
     fn fileattr_get(dentry: &Dentry<Self>, attr: &mut FileAttr) -> Result;

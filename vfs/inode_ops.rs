@@ -223,6 +223,8 @@ impl<F: InodeOperations> Table<F> {
         get_acl: Some(acl::get_acl::<F>),
         set_acl: Some(acl::set_acl::<F>),
         update_time: Some(Self::update_time),
+        fileattr_get: Some(fileattr::fileattr_get::<F>),
+        fileattr_set: Some(fileattr::fileattr_set::<F>),
         ..pin_init::zeroed()
     };
 
@@ -248,6 +250,8 @@ impl<F: InodeOperations> Table<F> {
         get_link: Some(Self::get_link),
         listxattr: Some(xattr::listxattr::<F>),
         update_time: Some(Self::update_time),
+        fileattr_get: Some(fileattr::fileattr_get::<F>),
+        fileattr_set: Some(fileattr::fileattr_set::<F>),
         ..pin_init::zeroed()
     };
 
