@@ -36,6 +36,24 @@ pub(crate) struct Identity {
     /// Index into [`Layers::filesystems`].
     pub(crate) fs: usize,
     pub(crate) ino: u64,
+    /// `i_generation`: tells the object from others that have had its number.
+    pub(crate) generation: u32,
+}
+
+impl Identity {
+    pub(crate) fn of(inode: &Inode, fs: usize) -> Self {
+        Self {
+            fs,
+            ino: inode.ino(),
+            generation: inode.generation(),
+        }
+    }
+
+    /// The generation of the overlay inode. With the number it makes the file id
+    /// that fanotify reports, so it tells the filesystems apart, too.
+    fn overlay_generation(self) -> u32 {
+        self.generation ^ (self.fs as u32).rotate_right(8)
+    }
 }
 
 /// What one lookup found, and what an overlay inode is made of.
@@ -71,16 +89,11 @@ fn identity(
     if let Some(lower) = lower.first() {
         let inode = lower.dentry.positive()?;
         if upper.is_none() || inode.is_dir() || inode.nlink() == 1 {
-            return Ok(Identity {
-                fs: layers.lower(lower.layer)?.fs,
-                ino: inode.ino(),
-            });
+            return Ok(Identity::of(inode, layers.lower(lower.layer)?.fs));
         }
     }
-    Ok(Identity {
-        fs: layers.upper()?.layer.fs,
-        ino: upper.ok_or(EIO)?.positive()?.ino(),
-    })
+    let inode = upper.ok_or(EIO)?.positive()?;
+    Ok(Identity::of(inode, layers.upper()?.layer.fs))
 }
 
 /// What rovl keeps for an inode.
@@ -220,7 +233,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     if let Some(upper) = objects.upper {
         data.upper.populate(upper);
     }
-    let ino = data.identity(layers)?.ino;
+    let identity = data.identity(layers)?;
     let new = if is_shared {
         match sb.get_inode(
             hash_of(below),
@@ -252,9 +265,9 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     // Inode numbers of several filesystems could be equal in one mount, but
     // directories are told apart by `i_ino` alone.
     let ino = if layers.on_one_filesystem() || !below.is_dir() {
-        ino
+        identity.ino
     } else {
         vfs::attr::next_ino()
     };
-    Ok(new.publish(ino, mode, operations))
+    Ok(new.publish((ino, identity.overlay_generation()), mode, operations))
 }

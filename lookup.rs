@@ -302,10 +302,7 @@ fn origin_of(layers: &Layers, object: Path<'_>) -> Option<Identity> {
         let inode = dentry.inode()?;
         let same_kind = inode.kind() == object.dentry.inode()?.kind();
         if same_kind && inode.nlink() == 1 {
-            return Some(Identity {
-                fs: layer.fs,
-                ino: inode.ino(),
-            });
+            return Some(Identity::of(inode, layer.fs));
         }
     }
     None

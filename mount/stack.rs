@@ -397,10 +397,7 @@ fn root_of(layers: &Layers) -> Result<Objects> {
         let dentry = upper.layer.root();
         root.impure = whiteout::is_impure(layers.names, upper.layer.path(dentry))?;
         // The root is shown with the number of its topmost part.
-        root.origin = Some(Identity {
-            fs: upper.layer.fs,
-            ino: dentry.positive()?.ino(),
-        });
+        root.origin = Some(Identity::of(dentry.positive()?, upper.layer.fs));
         root.upper = Some(dentry.into());
     }
     for (layer, lower) in layers.lower.iter().enumerate() {

@@ -117,6 +117,12 @@ impl Inode {
         unsafe { (*self.as_ptr()).i_ino }
     }
 
+    /// `i_generation`.
+    pub(crate) fn generation(&self) -> u32 {
+        // SAFETY: the inode is valid; filesystems set it before it is live.
+        unsafe { (*self.as_ptr()).i_generation }
+    }
+
     /// `i_rdev`, the device that a device node names.
     pub(crate) fn rdev(&self) -> u32 {
         // SAFETY: the inode is valid.
@@ -611,11 +617,19 @@ impl<F: super_block::Operations> NewInode<F> {
         unsafe { (*Slot::<F>::of(self.0.as_ptr())).idmaps = idmaps };
     }
 
-    /// Gives the inode its number, type and operations, and shows it to others.
-    pub(crate) fn publish(self, ino: u64, mode: u16, operations: Operations) -> ARef<Inode<F>> {
+    /// Gives the inode its number and generation, its type and operations, and
+    /// shows it to others.
+    pub(crate) fn publish(
+        self,
+        (ino, generation): (u64, u32),
+        mode: u16,
+        operations: Operations,
+    ) -> ARef<Inode<F>> {
         let inode = self.0.as_ptr();
         // SAFETY: ours alone until it is unlocked below.
         unsafe { (*inode).i_ino = ino };
+        // SAFETY: as above.
+        unsafe { (*inode).i_generation = generation };
         // SAFETY: as above.
         unsafe { (*inode).i_mode = mode };
         let (i_op, i_fop) = match operations {
