@@ -351,6 +351,7 @@ class Guest:
             files={"rovl_tests": BUILD / "release" / "rovl_tests",
                    "mount.rovl": BUILD / "release" / "mount-rovl"},
             disks=[Disk("scratch", size=6 << 30)], env=variables,
+            append=os.environ.get("ROVL_APPEND", ""),
             timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
             output=self.stream.feed, log=BUILD / f"console-{arguments.kernel}{more}.log"))
         self.stream.close()

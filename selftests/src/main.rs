@@ -28,6 +28,7 @@ mod env;
 mod fuse;
 mod log_writes;
 mod pause;
+mod plain;
 mod runner;
 mod stack;
 mod suites;

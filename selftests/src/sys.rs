@@ -825,3 +825,115 @@ pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|d| d.join(program).exists())
 }
+
+/// `struct fsxattr`, of FS_IOC_FSGETXATTR.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FsXattr {
+    pub xflags: u32,
+    pub extsize: u32,
+    pub nextents: u32,
+    pub projid: u32,
+    pub cowextsize: u32,
+    pad: [u8; 8],
+}
+
+/// FS_XFLAG_*.
+pub struct XFlags;
+
+impl XFlags {
+    pub const IMMUTABLE: u32 = 0x8;
+    pub const APPEND: u32 = 0x10;
+    pub const SYNC: u32 = 0x20;
+    pub const NOATIME: u32 = 0x40;
+    pub const NODUMP: u32 = 0x80;
+    pub const PROJINHERIT: u32 = 0x200;
+    /// Those that mean the same everywhere.
+    pub const KNOWN: u32 = Self::IMMUTABLE
+        | Self::APPEND
+        | Self::SYNC
+        | Self::NOATIME
+        | Self::NODUMP
+        | Self::PROJINHERIT;
+}
+
+const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801c_581f_u32 as libc::Ioctl;
+const FS_IOC_FSSETXATTR: libc::Ioctl = 0x401c_5820_u32 as libc::Ioctl;
+const FS_IOC_GETVERSION: libc::Ioctl = 0x8008_7601_u32 as libc::Ioctl;
+
+pub fn get_fsxattr(fd: &OwnedFd) -> Res<FsXattr> {
+    let mut attr = FsXattr::default();
+    // SAFETY: `attr` is what the ioctl writes.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSGETXATTR, &mut attr) };
+    wrap_raw(r.into(), || "FS_IOC_FSGETXATTR".into()).map(|_| attr)
+}
+
+pub fn set_fsxattr(fd: &OwnedFd, attr: &FsXattr) -> Res<()> {
+    // SAFETY: `attr` is what the ioctl reads.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSSETXATTR, attr) };
+    wrap_raw(r.into(), || "FS_IOC_FSSETXATTR".into()).map(drop)
+}
+
+/// Gives an object to a project.
+pub fn set_project(fd: &OwnedFd, projid: u32) -> Res<()> {
+    let attr = get_fsxattr(fd)?;
+    set_fsxattr(fd, &FsXattr { projid, ..attr })
+}
+
+pub fn get_version(fd: &OwnedFd) -> Res<libc::c_long> {
+    let mut version = 0;
+    // SAFETY: `version` is what the ioctl writes.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_GETVERSION, &mut version) };
+    wrap_raw(r.into(), || "FS_IOC_GETVERSION".into()).map(|_| version)
+}
+
+/// `struct file_attr`, of file_getattr(2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileAttr {
+    pub xflags: u64,
+    pub extsize: u32,
+    pub nextents: u32,
+    pub projid: u32,
+    pub cowextsize: u32,
+}
+
+const SYS_FILE_GETATTR: libc::c_long = 468;
+const SYS_FILE_SETATTR: libc::c_long = 469;
+
+/// file_getattr(2), not following a last symbolic link.
+pub fn file_getattr(path: impl AsRef<Path>) -> Res<FileAttr> {
+    let path = path.as_ref();
+    let c = cpath(path);
+    let mut attr = FileAttr::default();
+    // SAFETY: a NUL-terminated path, and room for as many bytes as are said.
+    let r = unsafe {
+        libc::syscall(
+            SYS_FILE_GETATTR,
+            libc::AT_FDCWD,
+            c.as_ptr(),
+            &mut attr,
+            size_of::<FileAttr>(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    wrap_raw(r, || format!("file_getattr {path:?}")).map(|_| attr)
+}
+
+/// file_setattr(2), not following a last symbolic link.
+pub fn file_setattr(path: impl AsRef<Path>, attr: &FileAttr) -> Res<()> {
+    let path = path.as_ref();
+    let c = cpath(path);
+    // SAFETY: a NUL-terminated path, and as many bytes as are said.
+    let r = unsafe {
+        libc::syscall(
+            SYS_FILE_SETATTR,
+            libc::AT_FDCWD,
+            c.as_ptr(),
+            attr,
+            size_of::<FileAttr>(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    wrap_raw(r, || format!("file_setattr {path:?}")).map(drop)
+}

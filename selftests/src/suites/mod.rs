@@ -13,20 +13,28 @@ macro_rules! test {
 
 mod compat;
 mod copyup;
+mod events;
 mod failure;
 mod file;
+mod flags;
 mod fuse;
 mod idmapped;
 mod inode;
+mod io;
+mod labels;
+mod locks;
 mod lookup;
 mod module;
 mod mount;
 mod names;
 mod permission;
+mod privileges;
+mod quota;
 mod races;
 mod readdir;
 mod seen;
 mod stress;
+mod times;
 mod unmount;
 mod userns;
 mod xattrs;
@@ -43,7 +51,15 @@ pub fn all() -> Vec<Test> {
         xattrs::tests(),
         idmapped::tests(),
         userns::tests(),
+        events::tests(),
         file::tests(),
+        io::tests(),
+        labels::tests(),
+        locks::tests(),
+        privileges::tests(),
+        quota::tests(),
+        times::tests(),
+        flags::tests(),
         compat::tests(),
         races::tests(),
         failure::tests(),
