@@ -64,7 +64,7 @@ const LAYOUT: &[Entry] = layouts! {
         i_mutex_key, invalidate_lock_key, i_mutex_dir_key,
     }
     inode {
-        i_mode, i_uid, i_gid, i_flags, i_op, i_sb, i_mapping, i_ino, i_rdev,
+        i_mode, i_uid, i_gid, i_flags, i_op, i_sb, i_mapping, i_ino, i_generation, i_rdev,
         i_fop = __bindgen_anon_3.i_fop, i_private,
     }
     inode_operations {

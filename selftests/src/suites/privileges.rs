@@ -13,7 +13,7 @@ use crate::tree::Tree;
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test!(taken_by_changes).uppers(&[Fs::Xfs]),
+        test!(taken_by_changes).uppers(&[Fs::Xfs]).long(4),
         test!(taken_by_clone).needs(&[Fs::Xfs]),
         test!(capability_of_a_copy),
     ]

@@ -290,6 +290,7 @@ fn lay_out_reads(l: &Tree) {
 }
 
 fn access_times(t: &T) {
+    t.better_than_overlay("copy_file_range does not move the access time of its source");
     same_from(
         t,
         &[Start::Upper, Start::Lower, Start::Merged],
@@ -300,6 +301,7 @@ fn access_times(t: &T) {
 
 /// noatime, strictatime, nodiratime of the mount; its layers' do not matter.
 fn access_times_by_mount_options(t: &T) {
+    t.better_than_overlay("as above");
     for option in ["noatime", "strictatime", "nodiratime", "relatime"] {
         same_from(t, &[Start::Upper, Start::Lower], lay_out_reads, |dir, n| {
             n.at = format!("{option}: ");
