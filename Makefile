@@ -8,7 +8,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
-.PHONY: all module env shell run check check-stress bench mount.rovl \
+.PHONY: all module env shell run check check-stress check-conformance bench mount.rovl \
 	helper_install rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
@@ -114,6 +114,10 @@ check-stress: module
 	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) --test stress. \
 		--minutes $(or $(MINUTES),10)
 
+check-conformance: module
+	@$(IN) python3 tools/conformance.py --kernel $(KERNEL) $(if $(QUICK),--quick) \
+		$(if $(T),--test '$(T)')
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -164,6 +168,8 @@ help:
 	@echo '  make check KERNEL=debug   on the debug kernel'
 	@echo '  make check PAUSE=1    with a module that tests can make stand still'
 	@echo '  make check-stress MINUTES=N   everything against copy-up at once, for N minutes'
+	@echo '  make check-conformance    what others have written to test filesystems, on bare'
+	@echo '                        filesystem, overlay and rovl (hours; T=SUITE: some of it)'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (under 10 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'

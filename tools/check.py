@@ -422,6 +422,30 @@ def build_tests(wanted: list[str]) -> list[str]:
     return command(program, "--list", *wanted).split()
 
 
+# --- Others' tests --------------------------------------------------------------------
+
+def others_tests(arguments: argparse.Namespace) -> list[str]:
+    """The quick part of make check-conformance; on the debug kernel if it is asked for."""
+    import conformance
+
+    if arguments.fstype != "rovl" or arguments.pause or (
+            arguments.kernel == "debug" and not arguments.test):
+        return []
+    return conformance.quick_names()
+
+
+def run_others_tests(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
+    import conformance
+
+    try:
+        conformance.quick(arguments.kernel, names, results)
+    except CheckError as error:
+        say("\n".join(f"# {line}" for line in str(error).split("\n")[-LINES_OF_OUTPUT:]))
+        for name in names:
+            say(f"not ok {name} # cannot be built")
+            results.add(name, Verdict.FAILED)
+
+
 # --- The command ---------------------------------------------------------------------
 
 def parse_arguments() -> argparse.Namespace:
@@ -466,12 +490,15 @@ def main() -> int:
         say("not ok selftests.build")
         results.add("selftests.build", Verdict.FAILED)
         tests = []
+    others = [n for n in others_tests(arguments) if selected(n, arguments.test)]
     if arguments.list:
-        say("\n".join([c[0] for c in checks] + tests))
+        say("\n".join([c[0] for c in checks] + tests + others))
         return 0
     run_host_checks(checks, results)
     if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
         run_in_vm(arguments, tests, results)
+    if others:
+        run_others_tests(arguments, others, results)
     if not results.verdicts:
         say(f"no check is called {' or '.join(arguments.test)}")
         results.add("selection", Verdict.FAILED)

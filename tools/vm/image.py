@@ -21,15 +21,20 @@ HERE = Path(__file__).resolve().parent
 
 RELEASE = "trixie"
 
-PACKAGES = (
+PACKAGES = tuple((
     "acl attr bzip2 btrfs-progs cpio dmsetup e2fsprogs erofs-utils file fuse3 gcc kmod "
     "jfsutils less libarchive-tools libc6-dev make mount procps psmisc quota rsync squashfs-tools "
     "strace unzip util-linux xfsprogs xz-utils zip"
-).split()
+).split())
 
 # Installed and removed by a session in a guest, which has no network.
-OFFLINE_PACKAGES = "bc hello nano sl tree".split()
+OFFLINE_PACKAGES = tuple("bc hello nano sl tree".split())
 OFFLINE_DIRECTORY = "var/cache/rovl-debs"
+
+# What the larger suites of make check-conformance need besides.
+CONFORMANCE_PACKAGES = tuple("dbench fio git postgresql-17 sqlite3 stress-ng".split())
+# With what it depends on these are more than a hundred.
+CONFORMANCE_OFFLINE = ("libcatalyst-perl",)
 
 # Sources of modules that tests and sessions may need; the rest of Debian's is
 # drivers for hardware that no guest has.
@@ -120,20 +125,43 @@ def _run(*command: str | Path) -> None:
 
 # --- The root image --------------------------------------------------------------
 
-def guest_root() -> Path:
+@dataclass(frozen=True)
+class System:
+    """A Debian system: what is installed, and what can be without a network."""
+
+    packages: tuple[str, ...]
+    offline: tuple[str, ...]
+    size: str                   # what is said about it to those who wait
+
+    @property
+    def customize(self) -> tuple[str, ...]:
+        """Shell commands that make it a guest."""
+        return (*_CUSTOMIZE, *(
+            command.replace("@OFFLINE@", " ".join(self.offline)) for command in _DOWNLOAD))
+
+    @property
+    def directory(self) -> Path:
+        """Where it is, made or not."""
+        recipe = json.dumps([RELEASE, self.packages, self.offline, self.customize])
+        key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+        return cache.root() / "guest" / f"{RELEASE}-{key}"
+
+
+NORMAL = System(PACKAGES, OFFLINE_PACKAGES, "150 MB to fetch, about a minute")
+CONFORMANCE = System((*PACKAGES, *CONFORMANCE_PACKAGES),
+                     (*OFFLINE_PACKAGES, *CONFORMANCE_OFFLINE),
+                     "with the programs of make check-conformance, 230 MB to fetch, two minutes")
+
+
+def guest_root(system: System = NORMAL) -> Path:
     """The directory with ``root.erofs`` and ``root.tar``: a Debian system."""
-    return cache.build_once(_guest_root(), _build_guest_root)
-
-
-def _guest_root() -> Path:
-    recipe = json.dumps([RELEASE, PACKAGES, OFFLINE_PACKAGES, _CUSTOMIZE])
-    key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    return cache.root() / "guest" / f"{RELEASE}-{key}"
+    return cache.build_once(system.directory,
+                            lambda directory: _build_guest_root(system, directory))
 
 
 def in_use() -> set[Path]:
     """The images of this checkout, made or not."""
-    images = {_guest_root()}
+    images = {NORMAL.directory, CONFORMANCE.directory}
     for name in ("stock", "debug"):
         try:
             images.add(_kernel_images(kernel(name)))
@@ -150,22 +178,24 @@ _CUSTOMIZE = (
     'chroot "$1" passwd -d root >/dev/null; '
     'rm -rf "$1"/var/log/*.log "$1"/var/log/apt "$1"/var/cache/debconf/*-old '
     '"$1"/var/lib/dpkg/*-old "$1"/var/cache/ldconfig',
+)
+_DOWNLOAD = (
     'chroot "$1" apt-get clean && chroot "$1" apt-get install --yes --quiet --quiet --download-only '
-    '--no-install-recommends ' + " ".join(OFFLINE_PACKAGES) + ' >/dev/null',
+    '--no-install-recommends @OFFLINE@ >/dev/null',
     'mv "$1"/var/cache/apt/archives/*.deb "$1/' + OFFLINE_DIRECTORY + '/"',
 )
 
 
-def _build_guest_root(directory: Path) -> None:
+def _build_guest_root(system: System, directory: Path) -> None:
     archive = directory / "root.tar"
     with cache.step("guest system: Debian 13 with compilers and file system tools, "
-                    "150 MB to fetch, about a minute"):
+                    f"{system.size}"):
         _run("mmdebstrap", "--quiet", "--variant=minbase", "--format=tar",
              "--aptopt=APT::Sandbox::User \"root\"",
-             f"--include={','.join(PACKAGES)}",
-             *(f"--customize-hook={hook}" for hook in _CUSTOMIZE),
+             f"--include={','.join(system.packages)}",
+             *(f"--customize-hook={hook}" for hook in system.customize),
              RELEASE, archive, *_mirrors())
-    with cache.step("guest image: erofs, 460 MB, a few seconds"):
+    with cache.step("guest image: erofs, some seconds"):
         erofs_from_tar(archive, directory / "root.erofs")
 
 

@@ -79,6 +79,7 @@ class Machine:
     out: Path | None = None             # what the job left in /out is unpacked here
     env: dict[str, str] = field(default_factory=dict)
     root_script: Path | None = None     # mounts the root instead of init.sh
+    system: image.System = image.NORMAL     # the root, if there is no script for it
     timeout: float = 600
     idle: float = 240
     memory: int = 2048
@@ -194,7 +195,7 @@ def _kernel_arguments(machine: Machine) -> str:
 
 def _all_disks(machine: Machine, images: Path) -> Iterable[Disk]:
     if not machine.root_script:
-        yield Disk("root", image.guest_root() / "root.erofs", read_only=True)
+        yield Disk("root", image.guest_root(machine.system) / "root.erofs", read_only=True)
     if (images / "modules.erofs").exists():
         yield Disk("modules", images / "modules.erofs", read_only=True)
     if machine.out:
