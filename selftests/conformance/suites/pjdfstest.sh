@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC2154 # UNIT, VARIANT and the rest are of job.sh
 #
 # pjdfstest (the Rust edition) in a directory that the lower layer has ("lower"), the
-# upper one ("upper"), or both ("merged").
+# upper one ("upper"), or both ("merged").  $PJDFSTEST are parts of the names of the cases
+# to be run, if not all.
 
 fill_lower() {
 	mkdir -p "$1/lower" "$1/merged" && touch "$1/lower/below" "$1/merged/below"
@@ -54,5 +55,6 @@ run() {
 	mountpoint -q /tmp/second || mount -t tmpfs none /tmp/second
 	# Some cases leave files open for writing; after them nothing can be remounted.
 	pjdfstest read_only true erofs
-	pjdfstest all false
+	# shellcheck disable=SC2086 # words
+	pjdfstest all false $PJDFSTEST
 }
