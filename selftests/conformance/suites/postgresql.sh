@@ -25,7 +25,7 @@ fill_lower() {
 		start $made &&
 		as pgbench -h /tmp -i -s 2 -q postgres &&
 		sql -c 'CREATE EXTENSION amcheck' postgres &&
-		as pgbench -h /tmp -c 2 -t 50 postgres &&
+		as pgbench -h /tmp -n -c 2 -t 50 postgres &&
 		server $made -m immediate stop || return
 	fi
 	cp -a $made/data "$1/data"
@@ -50,7 +50,7 @@ structure() { as pg_amcheck -h /tmp --heapallindexed --parent-check postgres; }
 killed() {
 	local postmaster load
 	postmaster=$(head -n 1 "$HERE/data/postmaster.pid")
-	as pgbench -h /tmp -c 3 -T 60 postgres >/tmp/pgbench.log 2>&1 &
+	as pgbench -h /tmp -n -c 3 -T 60 postgres >/tmp/pgbench.log 2>&1 &
 	load=$!
 	sleep 8
 	local committed
@@ -68,7 +68,7 @@ run() {
 	check recovery start "$HERE"
 	check recovery.sums sums
 	check recovery.structure structure
-	check load as pgbench -h /tmp -c 3 -t 200 postgres
+	check load as pgbench -h /tmp -n -c 3 -t 200 postgres
 	for turn in 1 2; do
 		check "killed_$turn" killed
 		check "killed_$turn.sums" sums

@@ -16,7 +16,7 @@ stressors() {
 }
 
 run() {
-	local name status seconds=5
+	local name status seconds=3
 	[[ $KIND != rovl ]] || seconds=$STRESS_SECONDS
 	while read -r name; do
 		status=0
