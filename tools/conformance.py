@@ -20,6 +20,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -52,6 +53,7 @@ class Crate:
 
 PJDFSTEST = Crate("pjdfstest", "0.2.2")
 FSX = Crate("fsx", "0.3.2")
+CRATES = (PJDFSTEST, FSX)
 
 
 @dataclass(frozen=True)
@@ -104,24 +106,28 @@ QUICK = (
 )
 
 
-def install(crate: Crate) -> Path:
-    """The program of a crate, built the first time it is asked for."""
+def programs() -> Path:
+    """The directory with the programs of all crates, built the first time."""
     from vm import cache
 
     def build(directory: Path) -> None:
-        with cache.step(f"building {crate.name} {crate.version} from crates.io, "
-                        "a minute or two"):
-            # A test program: the time that it takes to build counts for more.
-            check.command("cargo", "install", "--locked", "--version", f"={crate.version}",
-                          "--root", directory, crate.name, cwd=directory, env={
-                              "CARGO_TARGET_DIR": str(cache.root() / "conformance" / "target"),
-                              "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
-                              "CARGO_PROFILE_RELEASE_LTO": "off",
-                              "CARGO_PROFILE_RELEASE_STRIP": "symbols"})
+        target = directory / "target"
+        for crate in CRATES:
+            with cache.step(f"building {crate.name} {crate.version} from crates.io, "
+                            "a minute or two"):
+                # A test program: the time that it takes to build counts for more.
+                check.command("cargo", "install", "--locked", "--version",
+                              f"={crate.version}", "--root", directory, crate.name,
+                              cwd=directory, env={
+                                  "CARGO_TARGET_DIR": str(target),
+                                  "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+                                  "CARGO_PROFILE_RELEASE_LTO": "off",
+                                  "CARGO_PROFILE_RELEASE_STRIP": "symbols"})
+        shutil.rmtree(target)
 
+    versions = "-".join(f"{crate.name}-{crate.version}" for crate in CRATES)
     tree = Path(os.environ["ROVL_IN_TREE"]).name
-    target = cache.root() / "conformance" / f"{crate.name}-{crate.version}-{tree}"
-    return cache.build_once(target, build) / "bin" / crate.name
+    return cache.build_once(cache.root() / "conformance" / f"{versions}-{tree}", build) / "bin"
 
 
 def lua_source() -> Path:
@@ -338,7 +344,7 @@ def run_suites(kernel: str, suites: list[Suite], wanted: Callable[[str], bool],
     names = [unit for suite in suites for unit in suite.units if wanted(unit)]
     files = {"conformance": SUITES_DIRECTORY}
     for suite in suites:
-        files |= {crate.name: install(crate) for crate in suite.crates}
+        files |= {crate.name: programs() / crate.name for crate in suite.crates}
         if suite.lua:
             files["lua"] = lua_source()
     env = dict(pair for suite in suites for pair in suite.env)
