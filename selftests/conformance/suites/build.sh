@@ -42,7 +42,7 @@ run() {
 	check make make -C lua -j2
 	same objects objects
 	check runs ./lua/lua 'local t = {} for i = 1, 1e5 do t[i] = i end assert(#t == 1e5)'
-	same nothing_to_do make -C lua
+	same nothing_to_do make --no-print-directory -C lua
 	sleep 1
 	echo '/* changed */' >>lua/lapi.c
 	check change make -C lua
