@@ -204,7 +204,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Exception_:
+class Allowed:
     """A pattern of cases that may fail on rovl, and why."""
 
     pattern: str
@@ -214,13 +214,13 @@ class Exception_:
         return fnmatch.fnmatchcase(case, self.pattern)
 
 
-def read_exceptions(text: str) -> list[Exception_]:
+def read_exceptions(text: str) -> list[Allowed]:
     """Reads the file of exceptions: a pattern a line; comments are its reason.
 
     Patterns in one block share the reason. The first block of comments is the file's
     own.
     """
-    exceptions: list[Exception_] = []
+    exceptions: list[Allowed] = []
     reason: list[str] = []
     after_pattern = True
     for line in text.splitlines():
@@ -232,7 +232,7 @@ def read_exceptions(text: str) -> list[Exception_]:
         elif line.strip():
             if not reason:
                 raise ValueError(f"no reason is given for {line}")
-            exceptions.append(Exception_(line.strip(), " ".join(reason)))
+            exceptions.append(Allowed(line.strip(), " ".join(reason)))
             after_pattern = True
         else:
             reason, after_pattern = [], True
@@ -254,7 +254,7 @@ def name_of(unit: str, case: str) -> str:
     return f"{suite}.{case}@{where}"
 
 
-def judge(unit_name: str, unit: Unit, exceptions: Iterable[Exception_]) -> list[Judgement]:
+def judge(unit_name: str, unit: Unit, exceptions: Iterable[Allowed]) -> list[Judgement]:
     """Compares the kinds, case by case."""
     judgements = []
     cases = dict.fromkeys(case for kind in KINDS for case in unit.cases.get(kind, {}))
@@ -269,7 +269,7 @@ def judge(unit_name: str, unit: Unit, exceptions: Iterable[Exception_]) -> list[
     return judgements
 
 
-def _judge(name: str, case: str, unit: Unit, exception: Exception_ | None) -> Judgement:
+def _judge(name: str, case: str, unit: Unit, exception: Allowed | None) -> Judgement:
     bare, bare_text = unit.verdict(BARE, case)
     overlay, _ = unit.verdict(OVERLAY, case)
     rovl, text = unit.verdict(ROVL, case)
@@ -296,7 +296,7 @@ def _judge(name: str, case: str, unit: Unit, exception: Exception_ | None) -> Ju
     return Judgement(name, Verdict.SKIPPED, f"{said} on the bare filesystem: {bare_text}")
 
 
-def unused(exceptions: Iterable[Exception_], judgements: list[Judgement],
+def unused(exceptions: Iterable[Allowed], judgements: list[Judgement],
            suites: Iterable[str]) -> list[Judgement]:
     """Exceptions that name no case of the suites that were run in full."""
     return [Judgement(f"exceptions.{e.pattern}", Verdict.FAILED, "names no case")

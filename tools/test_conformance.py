@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import conformance  # noqa: E402
 from check import Results, Verdict  # noqa: E402
-from conformance import Exception_, Judgement, Unit  # noqa: E402
+from conformance import Allowed, Judgement, Unit  # noqa: E402
 
 
 def unit(bare: str, overlay: str, rovl: str) -> Unit:
@@ -27,7 +27,7 @@ def unit(bare: str, overlay: str, rovl: str) -> Unit:
 
 
 def judged(bare: str, overlay: str, rovl: str, *patterns: str) -> Judgement:
-    exceptions = [Exception_(p, "as documented") for p in patterns]
+    exceptions = [Allowed(p, "as documented") for p in patterns]
     (judgement,) = conformance.judge("suite@ext4", unit(bare, overlay, rovl), exceptions)
     return judgement
 
@@ -76,7 +76,7 @@ class Judging(unittest.TestCase):
 
     def test_unused(self) -> None:
         judgement = judged("ok", "ok", "ok")
-        exceptions = [Exception_("suite.b@*", "x"), Exception_("other.a@*", "x")]
+        exceptions = [Allowed("suite.b@*", "x"), Allowed("other.a@*", "x")]
         names = [j.name for j in conformance.unused(exceptions, [judgement], {"suite"})]
         self.assertEqual(names, ["exceptions.suite.b@*"])
 
@@ -87,8 +87,8 @@ class Files(unittest.TestCase):
     def test_exceptions(self) -> None:
         text = "# the file's\n# own\n\n# one\n# reason\na.x@*\na.y@*\n\n# two\nb.z@ext4\n"
         self.assertEqual(conformance.read_exceptions(text), [
-            Exception_("a.x@*", "one reason"), Exception_("a.y@*", "one reason"),
-            Exception_("b.z@ext4", "two")])
+            Allowed("a.x@*", "one reason"), Allowed("a.y@*", "one reason"),
+            Allowed("b.z@ext4", "two")])
         with self.assertRaises(ValueError):
             conformance.read_exceptions("# the file's own\n\na.x@*\n")
 
@@ -119,7 +119,7 @@ class Files(unittest.TestCase):
 
     def test_table(self) -> None:
         units = {"s@ext4.lower": unit("ok", "fail", "fail"), "s@ext4.upper": unit("ok", "ok", "ok")}
-        exceptions = [Exception_("s.a@ext4.lower", "x")]
+        exceptions = [Allowed("s.a@ext4.lower", "x")]
         judgements = {n: conformance.judge(n, u, exceptions) for n, u in units.items()}
         self.assertEqual(conformance.table(units, judgements)[1].split(),
                          ["s", "ext4", "2", "2", "1", "1", "1", "0"])
