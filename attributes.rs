@@ -99,6 +99,7 @@ impl InodeOperations for Rovl {
         attr.prepare(dentry, idmap)?;
         match attr.new_size() {
             Some(size) => {
+                crate::inode::check_mutable(inode)?;
                 if inode.data().upper().is_none() && inode.size() != size {
                     // The copy may have the new size already, and filesystems
                     // leave the times alone where that does not change.

@@ -223,6 +223,7 @@ impl FileOperations for Rovl {
         let user_file = iocb.file();
         let inode = user_file.inode();
         let mut locked = ctx.lock_inode(inode);
+        inode::check_mutable(inode)?;
         let backing = backing(user_file)?;
         iocb.write(&mut locked, &backing, &layers::of(inode).cred, from)
     }
@@ -245,6 +246,7 @@ impl FileOperations for Rovl {
         let user_file = iocb.file();
         let inode = user_file.inode();
         let mut locked = ctx.lock_inode(inode);
+        inode::check_mutable(inode)?;
         let backing = backing(user_file)?;
         iocb.splice_to(&mut locked, &backing, &layers::of(inode).cred, pipe)
     }
@@ -324,6 +326,7 @@ impl FileOperations for Rovl {
     ) -> Result<i64> {
         let dedupe = flags & file_ops::REMAP_FILE_DEDUP != 0;
         let mut locked = ctx.lock_inode(to.inode());
+        inode::check_mutable(to.inode())?;
         let (source, target) = (backing(from)?, backing(to)?);
         // Nothing is copied up to save space: of two lower files there is
         // nothing that could be shared.

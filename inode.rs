@@ -173,6 +173,15 @@ pub(crate) fn real(inode: &Inode<Rovl>) -> Result<Real<'_>> {
     inode.data().real(layers::of(inode))
 }
 
+/// `EPERM` for an immutable file, whose upper object does not know that it is one:
+/// it can still be written to through what was open before.
+pub(crate) fn check_mutable(inode: &Inode<Rovl>) -> Result {
+    match inode.flags() & vfs::fileattr::Flag::Immutable.inode_flag() {
+        0 => Ok(()),
+        _ => Err(EPERM),
+    }
+}
+
 /// Step 6 of a copy-up, and the one moment at which an object changes layers:
 /// from here on everybody uses the upper object. Returns false if somebody has
 /// done so before. Called with the upper directory locked that the object is in.

@@ -100,6 +100,7 @@ fn of_the_copy() -> Vec<Test> {
         test!(capabilities_survive_metadata_changes),
         test!(inode_flags),
         test!(immutable_and_append_refuse),
+        test!(immutable_refuses_what_was_open_before),
         test!(set_inode_flags_through_the_overlay),
         test!(directory_with_everything)
             .matrix()
@@ -940,6 +941,27 @@ fn immutable_and_append_refuse(t: &T) {
     o.umount();
     set_lower_flags(&o, "imm", IFlags::empty());
     set_lower_flags(&o, "app", IFlags::empty());
+}
+
+/// As on ext4. The upper file is not immutable itself, so nobody else refuses.
+fn immutable_refuses_what_was_open_before(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "text");
+        })
+        .mount();
+    t.better_than_overlay("it writes on");
+    let fd = sys::open(o.m("f"), OFlags::RDWR).works();
+    let old = sys::get_flags(&fd).works();
+    sys::set_flags(&fd, old | IFlags::IMMUTABLE).works();
+    sys::pwrite(&fd, "x", 0).fails(Errno::PERM);
+    sys::ftruncate(&fd, 0).fails(Errno::PERM);
+    sys::fallocate(&fd, sys::FallocateFlags::empty(), 0, 100).fails(Errno::PERM);
+    assert_text(o.m("f"), "text");
+    sys::set_flags(&fd, old).works();
+    sys::pwrite(&fd, "n", 0).works();
+    assert_text(o.m("f"), "next");
 }
 
 fn set_inode_flags_through_the_overlay(t: &T) {
