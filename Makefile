@@ -8,7 +8,8 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
-.PHONY: all module env shell run check check-stress check-conformance bench mount.rovl \
+.PHONY: all module env shell run check check-stress check-conformance \
+	check-differential bench mount.rovl \
 	helper_install rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
@@ -118,6 +119,10 @@ check-conformance: module
 	@$(IN) python3 tools/conformance.py --kernel $(KERNEL) $(if $(QUICK),--quick) \
 		$(if $(T),--test '$(T)')
 
+check-differential: module
+	@ROVL_SEED=$(or $(SEED),$(ROVL_SEED)) $(IN) python3 tools/check.py --kernel $(KERNEL) \
+		--test $(or $(T),differential.random) --minutes $(or $(MINUTES),10)
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -170,6 +175,8 @@ help:
 	@echo '  make check-stress MINUTES=N   everything against copy-up at once, for N minutes'
 	@echo '  make check-conformance    what others have written to test filesystems, on bare'
 	@echo '                        filesystem, overlay and rovl (hours; T=SUITE: some of it)'
+	@echo '  make check-differential MINUTES=N [SEED=N]   random operations on rovl, overlay'
+	@echo '                        and a plain tree, and what differs'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (under 10 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'

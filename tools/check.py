@@ -127,6 +127,11 @@ def check_selftests_lints() -> None:
     cargo("clippy", "--release", "--locked", "--all-targets", "--", "-Dwarnings")
 
 
+def check_selftests_units() -> None:
+    """The unit tests of what the selftests are made of: the shrinker and its like."""
+    cargo("test", "--release", "--locked")
+
+
 def check_mount_helper() -> None:
     """Format, lints and unit tests of mount.rovl."""
     cargo("fmt", "--check", crate=MOUNT_HELPER)
@@ -191,6 +196,7 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
         ("source.licenses", check_licenses),
         ("selftests.rustfmt", check_selftests_format),
         ("selftests.clippy", check_selftests_lints),
+        ("selftests.unittest", check_selftests_units),
         ("tools.unittest", check_tools),
         ("tools.mount_rovl", check_mount_helper),
     ]
@@ -462,7 +468,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="what the selftests mount (%(default)s); overlay proves the "
                              "tests on the kernel's own")
     parser.add_argument("--minutes", type=int, default=0,
-                        help="how long the test `stress.copyup` goes on (default: 1)")
+                        help="how long the tests `stress.copyup` and `differential.random` go on "
+                             "(default: 1)")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     arguments.test = [n for text in arguments.test for n in re.split(r"[ ,]+", text) if n]

@@ -4,8 +4,9 @@
 //!
 //! `rovl_tests [--list] [NAME...]` runs the tests whose names begin with or
 //! match (`*`, `?`) one of the arguments, all of them without one, and
-//! prints KTAP. `rovl_tests bench` measures instead (`bench/mod.rs`). Run as
-//! root. The environment:
+//! prints KTAP. `rovl_tests bench` measures instead (`bench/mod.rs`), and
+//! `rovl_tests play` does what a script of the differential tester says
+//! (`differential/play.rs`). Run as root. The environment:
 //!
 //! - `ROVL_FSTYPE`: file system type under test, `rovl` by default; with
 //!   `overlay` the tests prove themselves on the kernel's own overlayfs.
@@ -16,14 +17,15 @@
 //! - `ROVL_TIMEOUT`: seconds a test may take, 60 by default.
 //! - `ROVL_MODULE`: path of `rovl.ko`, for the tests which load and unload it.
 //! - `ROVL_HELPER`: path of `mount.rovl`, if it is not installed in `/sbin`.
-//! - `ROVL_MINUTES`, `ROVL_SEED`: how long `stress.copyup` goes on, and where its
-//!   random numbers begin.
+//! - `ROVL_MINUTES`, `ROVL_SEED`: how long `stress.copyup` and `differential.random`
+//!   go on, and where their random numbers begin.
 //! - `ROVL_VERBOSE`: how long each test took.
 
 #![deny(warnings)]
 
 mod bench;
 mod device;
+mod differential;
 mod env;
 mod fuse;
 mod log_writes;
@@ -42,6 +44,9 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|a| a == "bench") {
         std::process::exit(bench::main(&args[1..]));
+    }
+    if args.first().is_some_and(|a| a == "play") {
+        std::process::exit(differential::play(&args[1..]));
     }
     let patterns: Vec<String> = args
         .iter()

@@ -22,6 +22,7 @@ pub struct Stack<'a> {
     writable: bool,
     watch_lowers: bool,
     flags: Vec<&'static str>,
+    kept: bool,
 }
 
 impl<'a> Stack<'a> {
@@ -45,6 +46,7 @@ impl<'a> Stack<'a> {
             writable: true,
             watch_lowers: true,
             flags: Vec::new(),
+            kept: true,
         }
     }
 
@@ -131,6 +133,12 @@ impl<'a> Stack<'a> {
         self
     }
 
+    /// One of many in a test, which looks after its end itself.
+    pub fn of_a_round(mut self) -> Self {
+        self.kept = false;
+        self
+    }
+
     /// Mounts, or panics with what the file system had to say.
     #[track_caller]
     pub fn mount(self) -> Overlay {
@@ -162,7 +170,9 @@ impl<'a> Stack<'a> {
             mounted: AtomicBool::new(false),
             work_checked: AtomicBool::new(true),
         }));
-        self.t.keep(&o);
+        if self.kept {
+            self.t.keep(&o);
+        }
         o
     }
 }

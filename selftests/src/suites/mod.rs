@@ -13,6 +13,7 @@ macro_rules! test {
 
 mod compat;
 mod copyup;
+mod differential;
 mod events;
 mod failure;
 mod file;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Test> {
         times::tests(),
         flags::tests(),
         compat::tests(),
+        differential::tests(),
         races::tests(),
         failure::tests(),
         seen::tests(),

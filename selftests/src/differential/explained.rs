@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where rovl does not do what a plain filesystem does, and why.
+//!
+//! All of these are overlayfs's ways, too, and none is more than the on-disk format
+//! or a documented option makes it. `Documentation/development.rst` has the same
+//! table; what is not in it is a bug.
+//!
+//! Besides, where a plain tree cannot be made to say the same:
+//!
+//! - a directory that is merged has an `st_nlink` of 1, which says that its
+//!   subdirectories are not counted (`seen::stat`);
+//! - a lower file with several names becomes several files, so the plain copy has
+//!   several files from the start, and how many names they have is not compared
+//!   (`index=off`);
+//! - data that goes through a named pipe leaves its times as they are: nothing of it
+//!   goes to the layers, and a pipe of a lower one is not copied up for it;
+//! - what is mapped into memory before a copy-up does not see what is written after
+//!   it: maps live no longer than an operation here.
+
+use super::op::Op;
+use super::worker::Outcome;
+use crate::sys::{Errno, RenameFlags};
+
+/// A refusal that a plain filesystem would not make. What is refused is not done on
+/// the plain copy either.
+pub struct Refusal {
+    pub what: &'static str,
+    pub why: &'static str,
+    applies: fn(&Op, Errno) -> bool,
+}
+
+pub const REFUSALS: [Refusal; 4] = [
+    Refusal {
+        what: "rename of a directory with lower parts: EXDEV",
+        why: "the parts would stay behind; redirect_dir=off",
+        applies: |op, e| matches!(op, Op::Rename { .. }) && e == Errno::XDEV,
+    },
+    Refusal {
+        what: "RENAME_WHITEOUT: EINVAL",
+        why: "a whiteout that a program makes would hide what is below",
+        applies: |op, e| match op {
+            Op::Rename { flags, .. } => flags.contains(RenameFlags::WHITEOUT) && e == Errno::INVAL,
+            _ => false,
+        },
+    },
+    Refusal {
+        what: "mknod of a character device 0/0: EPERM",
+        why: "it would be a whiteout",
+        applies: |op, e| match op {
+            Op::Mknod {
+                mode,
+                major: 0,
+                minor: 0,
+                ..
+            } => mode.0 & libc::S_IFMT == libc::S_IFCHR && e == Errno::PERM,
+            _ => false,
+        },
+    },
+];
+
+/// The refusal that explains an outcome.
+pub fn refusal(op: &Op, outcome: &Outcome) -> Option<&'static Refusal> {
+    let errno = *outcome.as_ref().err()?;
+    REFUSALS.iter().find(|r| (r.applies)(op, errno))
+}
