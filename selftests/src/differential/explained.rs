@@ -30,7 +30,7 @@ pub struct Refusal {
     applies: fn(&Op, Errno) -> bool,
 }
 
-pub const REFUSALS: [Refusal; 4] = [
+pub const REFUSALS: [Refusal; 3] = [
     Refusal {
         what: "rename of a directory with lower parts: EXDEV",
         why: "the parts would stay behind; redirect_dir=off",
