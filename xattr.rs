@@ -20,7 +20,7 @@ use crate::{
         Dentry, Inode,
     },
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use kernel::{error::Error, prelude::*, sync::aref::ARef};
 
 /// What only the privileged may see begins with this.
 const TRUSTED: &[u8] = b"trusted.";
@@ -28,10 +28,11 @@ const TRUSTED: &[u8] = b"trusted.";
 ///
 /// # Errors
 ///
-/// `ERANGE` if that is too long.
+/// `too_long` if that is too long.
 fn with_stored_name<T>(
     names: &Names,
     name: &CStr,
+    too_long: Error,
     f: impl FnOnce(&CStr) -> Result<T>,
 ) -> Result<T> {
     let Some(rest) = name.to_bytes_with_nul().strip_prefix(names.prefix) else {
@@ -42,9 +43,9 @@ fn with_stored_name<T>(
     prefix.copy_from_slice(names.escaped);
     suffix
         .get_mut(..rest.len())
-        .ok_or(ERANGE)?
+        .ok_or(too_long)?
         .copy_from_slice(rest);
-    f(CStr::from_bytes_until_nul(&buffer).map_err(|_| ERANGE)?)
+    f(CStr::from_bytes_until_nul(&buffer).map_err(|_| too_long)?)
 }
 
 /// What is called `stored` on disk, in the merged tree: the name in two parts,
@@ -67,7 +68,8 @@ fn shown_name<'a>(
 impl XattrOperations for Rovl {
     fn get(inode: &Inode<Rovl>, name: &CStr, value: &mut [u8]) -> Result<usize> {
         let real = inode::real(inode)?;
-        with_stored_name(layers::of(inode).names, name, |name| {
+        // What cannot be set is not there.
+        with_stored_name(layers::of(inode).names, name, ENODATA, |name| {
             let _mounter = layers::of(inode).as_mounter();
             xattr::get(real.path, name, value)
         })
@@ -81,7 +83,8 @@ impl XattrOperations for Rovl {
         value: Option<&[u8]>,
         flags: i32,
     ) -> Result {
-        with_stored_name(layers::of(inode).names, name, |name| {
+        let too_long = if value.is_some() { ERANGE } else { ENODATA };
+        with_stored_name(layers::of(inode).names, name, too_long, |name| {
             check_presence(inode, name, flags)?;
             change_upper(ctx, dentry, inode, |access, upper| match value {
                 Some(value) => access.set_xattr(upper, name, value, flags),

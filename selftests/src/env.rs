@@ -479,6 +479,38 @@ pub fn fork() -> i32 {
     pid
 }
 
+/// A user namespace in which `from` and those after it are `to` and so on outside.
+#[track_caller]
+pub fn user_namespace(maps: &[(u32, u32, u32)]) -> OwnedFd {
+    use rustix::thread::{unshare_unsafe, UnshareFlags};
+    let ((mut ready, tell), (wait, go)) = (pipe(), pipe());
+    let pid = fork();
+    if pid == 0 {
+        drop((ready, go));
+        // SAFETY: namespaces have nothing to do with memory or descriptors.
+        let made = unsafe { unshare_unsafe(UnshareFlags::NEWUSER) };
+        let _ = (&tell).write_all(&[u8::from(made.is_ok())]);
+        let _ = (&wait).read(&mut [0]);
+        exit_now(0);
+    }
+    drop((tell, wait));
+    let mut made = [0];
+    ready.read_exact(&mut made).expect("a child that tells");
+    assert_eq!(made, [1], "no user namespace could be made");
+    let lines: Vec<String> = maps
+        .iter()
+        .map(|(from, to, count)| format!("{from} {to} {count}"))
+        .collect();
+    let lines = lines.join("\n");
+    for map in ["uid_map", "gid_map"] {
+        sys::write_file(format!("/proc/{pid}/{map}"), &lines).works();
+    }
+    let ns = sys::open(format!("/proc/{pid}/ns/user"), OFlags::RDONLY).works();
+    drop(go);
+    assert_eq!(wait_for(pid), 0);
+    ns
+}
+
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process at once; nothing of ours needs destructors.
     unsafe { libc::_exit(code) }

@@ -692,6 +692,17 @@ impl FsContext {
         })
     }
 
+    /// Makes the mount, with ids mapped as in the namespace, and attaches it.
+    pub fn attach_idmapped(&self, at: &Path, userns: &OwnedFd) -> Res<()> {
+        use rustix::mount::{fsmount, FsMountFlags, MountAttrFlags};
+        let attr = MountAttrFlags::empty();
+        let mnt = wrap(
+            fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attr),
+            || format!("fsmount; log: {}", self.log().join("; ")),
+        )?;
+        attach_idmapped(&mnt, at, userns)
+    }
+
     /// Makes the mount and attaches it.
     pub fn attach(&self, at: &Path, readonly: bool) -> Res<()> {
         use rustix::mount::{fsmount, move_mount, FsMountFlags, MountAttrFlags, MoveMountFlags};
@@ -733,6 +744,43 @@ pub fn mount(
         rustix::mount::mount(source, at, fstype, flags, data.as_c_str()),
         || format!("mount -t {fstype} {at:?} -o {data:?}"),
     )
+}
+
+/// Gives a mount that is nowhere yet the ids of a user namespace, and a place.
+fn attach_idmapped(mnt: &OwnedFd, at: &Path, userns: &OwnedFd) -> Res<()> {
+    use rustix::mount::{move_mount, MoveMountFlags};
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: userns.as_raw_fd() as u64,
+    };
+    // SAFETY: an empty path, and attributes of the size that is given.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mnt.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &attr,
+            std::mem::size_of_val(&attr),
+        )
+    };
+    wrap_raw(r, || "mount_setattr with an idmap".into())?;
+    wrap(
+        move_mount(mnt, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH),
+        || format!("move_mount to {at:?}"),
+    )
+}
+
+/// The directory at another place, with ids mapped as in the namespace.
+pub fn bind_idmapped(from: &Path, at: &Path, userns: &OwnedFd) -> Res<()> {
+    use rustix::mount::{open_tree, OpenTreeFlags};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = wrap(open_tree(CWD, from, flags), || {
+        format!("open_tree {from:?}")
+    })?;
+    attach_idmapped(&tree, at, userns)
 }
 
 pub fn bind_mount(from: &Path, at: &Path) -> Res<()> {

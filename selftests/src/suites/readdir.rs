@@ -39,7 +39,9 @@ pub fn tests() -> Vec<Test> {
         test!(remove_while_reading).matrix(),
         test!(ten_thousand_entries).long(3),
         test!(many_in_each_layer),
-        test!(hundred_thousand_entries).long(6),
+        test!(hundred_thousand_entries)
+            .needs(&[crate::env::Fs::Tmpfs])
+            .long(6),
         test!(longest_names),
         test!(seek_while_names_change),
         test!(removed_directory),
