@@ -104,9 +104,8 @@ impl Attributes {
         let kill = self.0.ia_valid & b::ATTR_KILL_PRIV;
         self.0.ia_valid &= !b::ATTR_KILL_PRIV;
         // SAFETY: the dentry is positive, its inode locked by the VFS.
-        let allowed = to_result(unsafe {
-            b::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), self.as_c())
-        });
+        let allowed =
+            to_result(unsafe { b::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), self.as_c()) });
         self.0.ia_valid |= kill;
         allowed?;
         let sb = dentry.super_block();
