@@ -102,8 +102,13 @@ impl Copy<'_> {
         private::copy_up_flags(access, self.layers.names, self.source, to)
     }
 
-    /// `overlay.origin`, by which a later mount shows the same inode number.
+    /// `overlay.origin`, by which a later mount shows the same inode number. One of
+    /// several names of a lower file becomes a file of its own, and has none.
     fn set_origin(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
+        let lower = self.source.inode()?;
+        if !lower.is_dir() && lower.nlink() > 1 {
+            return Ok(());
+        }
         let value = lookup::origin_value(self.source)?;
         match access.set_xattr(to, self.layers.names.origin, &value, 0) {
             // Special files cannot have one on some filesystems: the number

@@ -1152,6 +1152,10 @@ fn hard_links_are_broken(t: &T) {
     sys::append_file(o.m("b"), "-").works();
     assert_text(o.m("a"), "data+");
     assert_text(o.m("b"), "data-");
+    // On disk, neither says that it is a copy of the other's original.
+    for name in ["a", "b"] {
+        assert_eq!(sys::xattr_opt(o.u(name), crate::tree::ORIGIN), None, "{name}");
+    }
 }
 
 fn private_xattrs_hidden(t: &T) {
