@@ -15,6 +15,8 @@
 //!   (`index=off`);
 //! - data that goes through a named pipe leaves its times as they are: nothing of it
 //!   goes to the layers, and a pipe of a lower one is not copied up for it;
+//! - a mode of `fallocate` that the upper filesystem does not have is refused after
+//!   set-id bits and capabilities have gone: they go before the filesystem is asked;
 //! - what is mapped into memory before a copy-up does not see what is written after
 //!   it: maps live no longer than an operation here.
 

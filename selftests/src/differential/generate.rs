@@ -47,6 +47,7 @@ pub fn plan(seed: u64, steps: usize) -> Plan {
         tag: 0,
         worker: 0,
         open: Default::default(),
+        burst: None,
     };
     let lowers = 1 + g.r.below(4);
     let objects = g.objects(lowers);
@@ -67,6 +68,8 @@ struct Generator {
     worker: usize,
     /// Which slots of whom have been opened.
     open: [[bool; SLOTS]; USERS.len()],
+    /// The slot that has just been opened, for some steps by the same worker.
+    burst: Option<Slot>,
 }
 
 impl Generator {
@@ -285,21 +288,21 @@ impl Generator {
             8 | 9 => [&self.path_inside()[..], b"/", &self.name()].concat(),
             _ => self.path_inside(),
         };
-        match self.r.below(40) {
+        match self.r.below(100) {
             0 => path.push(b'/'),
             1 => path.extend_from_slice(b"/."),
             2 => path.extend_from_slice(b"/.."),
             3 => path = [b"d/../", &path[..]].concat(),
             _ => {}
         }
-        if !self.r.one_in(6) {
+        if !self.r.one_in(10) {
             path.insert(0, b'/');
         }
         Name(path)
     }
 
     fn at(&mut self) -> At {
-        if self.r.one_in(12) {
+        if self.r.one_in(20) {
             let base = Some(self.slot());
             let path = match self.r.below(4) {
                 0 => self.path_inside(),
@@ -318,6 +321,9 @@ impl Generator {
 
     /// One that has been opened, mostly.
     fn slot(&mut self) -> Slot {
+        if let Some(slot) = self.burst.filter(|_| !self.r.one_in(8)) {
+            return slot;
+        }
         let open = self.open[self.worker];
         let slot = self.r.below(SLOTS);
         match (0..SLOTS).map(|i| (slot + i) % SLOTS).find(|i| open[*i]) {
@@ -369,6 +375,7 @@ impl Generator {
             0 => "unknown.x".into(),
             1 => "user.".into(),
             2 => format!("user.{}", "n".repeat(250)),
+            3..=12 => ATTRIBUTES[0].into(),
             _ => self.r.pick(&ATTRIBUTES).to_string(),
         }
     }
@@ -378,13 +385,19 @@ impl Generator {
     }
 
     fn step(&mut self) -> Step {
-        self.worker = self.r.weighted([6usize, 3, 1].into_iter());
+        if self.r.one_in(3) {
+            self.burst = None;
+        }
+        if self.burst.is_none() {
+            self.worker = self.r.weighted([6usize, 3, 1].into_iter());
+        }
         let op = match self.r.below(100) {
+            _ if self.burst.is_some() && !self.r.one_in(4) => self.on_files(),
             0..=40 => self.on_names(),
             41..=75 => self.on_files(),
             76..=97 => self.on_attributes(),
             98 => Op::DropCaches {},
-            _ if self.r.one_in(3) => Op::Remount {},
+            _ if self.r.one_in(4) => self.remount(),
             _ => Op::Umask {
                 mask: *self
                     .r
@@ -395,6 +408,12 @@ impl Generator {
             .r
             .weighted([6usize, 3, 1].into_iter().take(USERS.len()));
         Step { worker, op }
+    }
+
+    fn remount(&mut self) -> Op {
+        self.open = Default::default();
+        self.burst = None;
+        Op::Remount {}
     }
 
     fn open_flags(&mut self) -> OFlags {
@@ -424,6 +443,7 @@ impl Generator {
     fn open(&mut self) -> Op {
         let (slot, mode) = (self.r.below(SLOTS) as Slot, self.mode());
         self.open[self.worker][usize::from(slot)] = true;
+        self.burst = Some(slot);
         match self.r.below(12) {
             0 => Op::Open {
                 slot,
@@ -480,16 +500,13 @@ impl Generator {
             9..=16 => Op::Rename {
                 old: self.at(),
                 new: self.new_at(),
-                flags: *self.r.pick(&[
-                    RenameFlags::empty(),
-                    RenameFlags::empty(),
-                    RenameFlags::empty(),
-                    RenameFlags::EXCHANGE,
-                    RenameFlags::EXCHANGE,
-                    RenameFlags::NOREPLACE,
-                    RenameFlags::WHITEOUT,
-                    RenameFlags::EXCHANGE.union(RenameFlags::NOREPLACE),
-                ]),
+                flags: match self.r.below(20) {
+                    0..=8 => RenameFlags::empty(),
+                    9..=13 => RenameFlags::EXCHANGE,
+                    14..=17 => RenameFlags::NOREPLACE,
+                    18 => RenameFlags::WHITEOUT,
+                    _ => RenameFlags::EXCHANGE.union(RenameFlags::NOREPLACE),
+                },
             },
             17..=19 => Op::Link {
                 old: self.at(),
@@ -541,6 +558,7 @@ impl Generator {
     fn on_files(&mut self) -> Op {
         let slot = self.slot();
         match self.r.below(34) {
+            _ if self.burst.is_none() && !self.r.one_in(3) => self.open(),
             0..=9 => self.open(),
             10 => Op::Close { slot },
             11 | 12 => Op::Read {
@@ -602,6 +620,7 @@ impl Generator {
         }
     }
 
+    /// Modes that the upper filesystem has; for the others see `explained`.
     fn fallocate(&mut self, slot: Slot) -> Op {
         let keep = FallocateFlags::KEEP_SIZE;
         let mode = *self.r.pick(&[
@@ -613,7 +632,6 @@ impl Generator {
             FallocateFlags::COLLAPSE_RANGE,
             FallocateFlags::INSERT_RANGE,
             FallocateFlags::PUNCH_HOLE,
-            FallocateFlags::UNSHARE_RANGE,
         ]);
         Op::Fallocate {
             slot,

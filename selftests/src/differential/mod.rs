@@ -81,10 +81,13 @@ pub fn search(t: &T, seed: u64, mut end: impl FnMut(u64) -> bool) {
         found.push(difference);
     }
     let seconds = start.elapsed().as_secs();
-    println!(
-        "# {count} plans from seed {seed}, {} operations, of which {} worked, {seconds} s",
-        tally.steps, tally.worked
-    );
+    let total: usize = tally.steps.values().map(|(all, _)| all).sum();
+    println!("# {count} plans from seed {seed}, {total} operations, {seconds} s; of each worked:");
+    let each = |(op, (all, worked)): (&&str, &(usize, usize))| format!("{op} {worked}/{all}");
+    let each: Vec<String> = tally.steps.iter().map(each).collect();
+    for some in each.chunks(5) {
+        println!("#   {}", some.join(", "));
+    }
     for ((what, why), n) in &tally.refused {
         println!("# {n} times: {what} ({why})");
     }

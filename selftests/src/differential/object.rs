@@ -92,16 +92,19 @@ impl Object {
             Kind::Link { to } => return sys::link(root.join(to.as_path()), &path),
             Kind::Whiteout => return sys::mknod(&path, FileType::CharacterDevice, 0o644, 0),
             Kind::XattrWhiteout => {
+                // The directory and the layer are marked, too, so neither is opaque.
+                let marked = [path.parent().unwrap_or(root), root];
+                if marked.iter().any(|dir| is_marked(dir, b"y")) {
+                    return Ok(());
+                }
                 new_file(&path, 0, b"")?;
                 sys::set_xattr(&path, WHITEOUT, "y")?;
-                // The directory and the layer are marked, too.
-                for dir in [path.parent().unwrap_or(root), root] {
-                    if sys::xattr_opt(dir, OPAQUE).is_none() {
-                        sys::set_xattr(dir, OPAQUE, "x")?;
-                    }
+                for dir in marked {
+                    sys::set_xattr(dir, OPAQUE, "x")?;
                 }
                 return Ok(());
             }
+            Kind::Opaque if is_marked(&path, b"x") => return Ok(()),
             Kind::Opaque => {
                 if !path.is_dir() {
                     sys::mkdir(&path, 0o755)?;
@@ -118,6 +121,10 @@ impl Object {
         }
         Ok(())
     }
+}
+
+fn is_marked(dir: &Path, how: &[u8]) -> bool {
+    sys::get_xattr(dir, OPAQUE).is_ok_and(|value| value == how)
 }
 
 fn new_file(path: &Path, at: u64, data: &[u8]) -> Res<()> {

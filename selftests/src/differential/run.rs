@@ -30,8 +30,8 @@ pub struct Difference {
 /// What was done in a run, to be told at its end.
 #[derive(Default)]
 pub struct Tally {
-    pub steps: usize,
-    pub worked: usize,
+    /// How often each operation was done, and how often it worked.
+    pub steps: BTreeMap<&'static str, (usize, usize)>,
     /// Documented refusals, with their reasons.
     pub refused: BTreeMap<(&'static str, &'static str), usize>,
     /// Where overlayfs differs, and rovl does what the plain copy does.
@@ -177,8 +177,9 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let ours = self.ours.run(step);
-        self.tally.steps += 1;
-        self.tally.worked += usize::from(ours.is_ok());
+        let count = self.tally.steps.entry(step.op.name()).or_default();
+        count.0 += 1;
+        count.1 += usize::from(ours.is_ok());
         let theirs = self.with_theirs.then(|| self.theirs.run(step));
         let refusal = explained::refusal(&step.op, &ours);
         let plain = match refusal {

@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
 const SEED: u64 = 1;
 
 fn fixed_seed(t: &T) {
-    let plans = t.scaled(24, 3) as u64;
+    let plans = t.scaled(8, 2) as u64;
     search(t, SEED, |done| done >= plans);
 }
 
