@@ -103,11 +103,11 @@ impl Attributes {
     pub(crate) fn prepare(&mut self, dentry: &Dentry, idmap: Idmap<'_>) -> Result {
         let kill = self.0.ia_valid & b::ATTR_KILL_PRIV;
         self.0.ia_valid &= !b::ATTR_KILL_PRIV;
+        let attr = self.as_c();
         // SAFETY: the dentry is positive, its inode locked by the VFS.
-        let allowed =
-            to_result(unsafe { b::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), self.as_c()) });
+        let allowed = unsafe { b::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), attr) };
         self.0.ia_valid |= kill;
-        allowed?;
+        to_result(allowed)?;
         let sb = dentry.super_block();
         // SAFETY: the arms of the union are of one type but for the name, and
         // plain data, set or not.

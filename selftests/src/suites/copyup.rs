@@ -1154,7 +1154,11 @@ fn hard_links_are_broken(t: &T) {
     assert_text(o.m("b"), "data-");
     // On disk, neither says that it is a copy of the other's original.
     for name in ["a", "b"] {
-        assert_eq!(sys::xattr_opt(o.u(name), crate::tree::ORIGIN), None, "{name}");
+        assert_eq!(
+            sys::xattr_opt(o.u(name), crate::tree::ORIGIN),
+            None,
+            "{name}"
+        );
     }
 }
 
