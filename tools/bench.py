@@ -38,6 +38,7 @@ IDLE = "idle"
 FILESYSTEMS = (BARE, "overlay", "rovl")
 MORE_IS_BETTER = ("1/s",)   # units; of the others less is
 TIMEOUT = {"stock": 1800, "debug": 7200}
+NOISE = 0.10                # of a ratio that says nothing
 ENOUGH = 3                  # samples on each side, to say which run was better
 DISK = 6 << 30              # sparse
 
@@ -72,6 +73,17 @@ class Row:
 
     def ratio(self, filesystem: str, other: str) -> float | None:
         return quotient(self.median(filesystem), self.median(other))
+
+    def cost(self, filesystem: str, other: str) -> float | None:
+        """The ratio turned so that less is better."""
+        if self.unit in MORE_IS_BETTER:
+            return self.ratio(other, filesystem)
+        return self.ratio(filesystem, other)
+
+    def is_slower(self) -> bool:
+        """Whether rovl costs more than overlay, beyond noise."""
+        cost = self.cost("rovl", "overlay")
+        return cost is not None and cost > 1 + NOISE
 
 
 NOTHING = Row("", "", "")
@@ -185,9 +197,9 @@ def table(report: Report) -> list[str]:
         pairs.append(("rovl", "overlay"))
     if any(row.idle in report.rows for row in report.rows.values()):
         pairs.append(("rovl", IDLE))
-    lines = [f"{'':22}" + "".join(f"{fs:>7}{'':13}" for fs in there)
+    lines = [f"{'':28}" + "".join(f"{fs:>7}{'':13}" for fs in there)
              + "".join(f"{of:>9}" for of, _ in pairs),
-             f"{'':22}" + f"{'':20}" * len(there)
+             f"{'':28}" + f"{'':20}" * len(there)
              + "".join(f"{'/' + to:>9}" for _, to in pairs)]
     heading = None
     for row in report.rows.values():
@@ -195,7 +207,7 @@ def table(report: Report) -> list[str]:
             heading = row.heading
             more = "more" if row.unit in MORE_IS_BETTER else "less"
             lines += ["", f"{heading} ({row.unit}, {more} is better)"]
-        cells = [f"  {row.label:20}"]
+        cells = [f"  {row.label:26}"]
         for fs in there:
             cells.append(f"{number(row.median(fs)):>7} {extremes(row, fs):12}")
         for of, to in pairs:
@@ -204,7 +216,27 @@ def table(report: Report) -> list[str]:
             ratio = quotient(row.median(of), other)
             no_idle = to == IDLE and row.idle not in report.rows
             cells.append(f"{'' if no_idle else number(ratio):>9}")
+        if row.is_slower():
+            cells.append("  slower")
         lines.append("".join(cells).rstrip())
+    return lines
+
+
+def summary(report: Report) -> list[str]:
+    """What all rows together say of rovl against overlay. The longest waits are counted
+    by themselves: they are not the cost of a call, and would outweigh all else."""
+    costs, waits = [], []
+    idle = {row.idle for row in report.rows.values()}
+    for name, row in report.rows.items():
+        if cost := row.cost("rovl", "overlay"):
+            (waits if row.idle or name in idle else costs).append(cost)
+    lines = []
+    for what, of in (("", costs), ("longest waits: ", waits)):
+        if of:
+            slower = sum(cost > 1 + NOISE for cost in of)
+            lines.append(f"{what}geometric mean of rovl/overlay {statistics.geometric_mean(of):.2f}"
+                         f" in {len(of)} rows (rates turned round), {slower} slower by more than "
+                         f"{NOISE:.0%}")
     return lines
 
 
@@ -247,8 +279,8 @@ def change(row: Row, old: Row, filesystem: str) -> str:
 EXPLANATION = """\
 Medians, least and greatest of the samples, ratios of medians. The bare filesystem has
 nothing to copy up: there the file is copied to a new name by hand (nameless file,
-copy_file_range, fsync, link), and the new file is opened and written to. Every sample
-begins with cold caches."""
+copy_file_range, fsync, link), and the new file is opened and written to. What is only
+read is read in the lower layer itself. Every sample begins with cold caches."""
 
 
 def show(report: Report, base: Report | None) -> None:
@@ -257,6 +289,9 @@ def show(report: Report, base: Report | None) -> None:
     say(" ".join(f"{key} {meta.get(key)}" for key in (*COMPARABLE, "revision", "date")))
     say("")
     for line in table(report):
+        say(line)
+    say("")
+    for line in summary(report):
         say(line)
     say("")
     say(EXPLANATION)

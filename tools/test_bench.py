@@ -90,6 +90,24 @@ class Table(unittest.TestCase):
         self.assertEqual(rate.split(), ["-", "-", "200", "-", "-", "-"])
         self.assertEqual(lines[-1].split(), ["stat", "-", "-", "25.0", "-", "-", "-", "2.50"])
 
+    def test_slower(self) -> None:
+        def row(unit: str, overlay: float, rovl: float, idle: str = "") -> bench.Row:
+            return bench.Row(unit, "", "", idle, {"overlay": [overlay], "rovl": [rovl]})
+        for slower, of in ((False, row("ms", 10, 11)), (True, row("ms", 10, 12)),
+                           (True, row("1/s", 12, 10)), (False, row("1/s", 10, 12)),
+                           (False, bench.Row("ms", "", "", samples={"rovl": [1.0]}))):
+            self.assertEqual(of.is_slower(), slower)
+        report = bench.Report(rows={"a": row("ms", 10, 20), "b": row("1/s", 10, 20),
+                                    "c": row("ms", 16, 1, "d"), "d": row("ms", 1, 1)})
+        lines = bench.table(report)
+        self.assertEqual([line.endswith("slower") for line in lines if line.startswith("  ")],
+                         [False, False, True, False, False, False])
+        self.assertEqual([line.split(" in ")[0] for line in bench.summary(report)],
+                         ["geometric mean of rovl/overlay 1.00",
+                          "longest waits: geometric mean of rovl/overlay 0.25"])
+        self.assertIn("2 rows (rates turned round), 1 slower", bench.summary(report)[0])
+        self.assertEqual(bench.summary(bench.Report()), [])
+
     def test_change(self) -> None:
         def row(unit: str, *samples: float) -> bench.Row:
             return bench.Row(unit, "", "", samples={"rovl": list(samples)})

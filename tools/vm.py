@@ -70,7 +70,7 @@ def add_machine_arguments(command: argparse.ArgumentParser, name: str) -> None:
         help="a variable for the job")
     add("--memory", type=int, default=2048, metavar="MB")
     add("--cpus", type=int, default=2)
-    add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
+    add("--accel", choices=("auto", "kvm", "tcg", "icount"), default="auto",
         help="auto takes $ACCEL, or what a probe found to work")
     add("--log", type=Path, help="keep the console's log here")
     add("--append", default="", metavar="ARGS", help="more kernel arguments")

@@ -22,13 +22,18 @@ _PROBE_SECONDS = 40
 
 
 def choose(asked: str, kernel: image.Kernel) -> str:
-    """``kvm`` or ``tcg``; ``auto`` takes what ACCEL says, or else what works."""
+    """``kvm``, ``tcg`` or ``icount``; ``auto`` takes what ACCEL says, or else what works.
+
+    ``icount`` is TCG with a clock that counts instructions, one a nanosecond: what is
+    measured in the guest does not depend on the host's load. It is slower, since one
+    thread runs all processors.
+    """
     if asked == "auto":
         asked = os.environ.get("ACCEL") or "auto"
-    if asked in ("kvm", "tcg"):
+    if asked in ("kvm", "tcg", "icount"):
         return asked
     if asked != "auto":
-        raise image.ImageError(f"ACCEL is kvm or tcg, not {asked}")
+        raise image.ImageError(f"ACCEL is kvm, tcg or icount, not {asked}")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     if kernel.name == "custom":     # may be broken: the answer must not be its fault

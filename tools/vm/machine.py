@@ -156,11 +156,17 @@ def run(machine: Machine) -> Result:
 
 # --- The command line ------------------------------------------------------------
 
+_ACCELERATORS = {
+    "kvm": ("-accel", "kvm"),
+    "tcg": ("-accel", "tcg,thread=multi"),
+    "icount": ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"),
+}
+
+
 def _command(machine: Machine, which: image.Kernel, images: Path, accel: str,
              directory: Path) -> list[str]:
     arguments = [
-        "qemu-system-x86_64", "-M", "q35", "-accel",
-        "tcg,thread=multi" if accel == "tcg" else accel,
+        "qemu-system-x86_64", "-M", "q35", *_ACCELERATORS[accel],
         # With five-level page tables KASAN may err early in the boot.
         "-cpu", "max,la57=off",
         # A socket each: the debug kernel has no ACPI, and the MP table lists sockets.

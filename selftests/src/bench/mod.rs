@@ -23,7 +23,14 @@
 //! ```
 
 mod again;
+mod at;
+mod calls;
+mod data;
 mod first_write;
+mod listing;
+mod lookup;
+mod memory;
+mod names;
 mod site;
 mod threads;
 mod wait;
@@ -32,9 +39,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::env::{self, Config, Fs, PANICS};
-use crate::sys::{self, Expect};
+use crate::sys::{self, Expect, OFlags};
 use crate::tree::{self, Tree};
 use site::{Kind, Site};
 
@@ -42,6 +50,8 @@ use site::{Kind, Site};
 #[derive(Clone, Copy)]
 pub enum Unit {
     Milliseconds,
+    Microseconds,
+    Bytes,
     PerSecond,
 }
 
@@ -50,6 +60,8 @@ impl Unit {
     fn name(self) -> &'static str {
         match self {
             Unit::Milliseconds => "ms",
+            Unit::Microseconds => "us",
+            Unit::Bytes => "B",
             Unit::PerSecond => "1/s",
         }
     }
@@ -74,9 +86,15 @@ pub trait Row {
     fn idle(&self) -> Option<String> {
         None
     }
-    /// Lays out what the row needs in the lower layer, which all rows and
-    /// samples share. Called once.
+    /// How many lower layers there are.
+    fn layers(&self) -> usize {
+        1
+    }
+    /// Lays out what the row needs in the topmost lower layer, which all rows
+    /// and samples share. Called once.
     fn lower(&self, _: &Tree) {}
+    /// The same for each of the others, the second being 1.
+    fn lower_at(&self, _layer: usize, _: &Tree) {}
     /// What is to be done before a sample, with no clock running. Caches are
     /// dropped behind it.
     fn prepare(&self, _: &Site) {}
@@ -87,6 +105,34 @@ pub trait Row {
 /// All rows. `quick` shows that they work; it is too little to compare.
 fn rows(quick: bool) -> Vec<Box<dyn Row>> {
     let mut all: Vec<Box<dyn Row>> = Vec::new();
+    let rounds = if quick { 1 } else { 5 };
+    all.push(Box::new(calls::Stat { rounds }));
+    all.push(Box::new(calls::Open { rounds }));
+    for size in [4 << 10, 64 << 10] {
+        all.push(Box::new(data::Data { size, rounds }));
+    }
+    all.push(Box::new(data::Faults { rounds }));
+    for layers in [1, 2] {
+        for entries in [1_000, 100_000] {
+            all.push(Box::new(listing::Listing {
+                entries: if quick { entries / 10 } else { entries },
+                layers,
+                rounds: if quick { 1 } else { 3 },
+            }));
+        }
+    }
+    all.push(Box::new(names::Names { rounds }));
+    for layers in [2, 20, 100, 500] {
+        all.push(Box::new(lookup::Lookup { layers, rounds }));
+    }
+    all.push(Box::new(lookup::Deep { rounds }));
+    for directories in [false, true] {
+        all.push(Box::new(memory::Memory {
+            directories,
+            count: if quick { 500 } else { 5_000 },
+            rounds: if quick { 1 } else { 3 },
+        }));
+    }
     for (size, files, rounds) in [
         (4 << 10, 32, 7),
         (1 << 20, 8, 7),
@@ -169,7 +215,6 @@ struct Bench {
     config: Config,
     /// Where the scratch file system is mounted.
     room: PathBuf,
-    lower: PathBuf,
     kinds: Vec<Kind>,
     announced: BTreeSet<(String, &'static str)>,
     /// Rows which are not tried again, by file system.
@@ -189,8 +234,6 @@ impl Bench {
         emit(&["meta", "filesystem", Fs::Ext4.fstype()]);
         emit(&["meta", "quick", if quick { "yes" } else { "no" }]);
         let room = scratch(space);
-        let lower = room.join("lower");
-        sys::mkdir(&lower, 0o755).works();
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let mut kinds = vec![Kind::Bare];
         for kind in [Kind::Overlay, Kind::Rovl] {
@@ -210,17 +253,28 @@ impl Bench {
         Bench {
             config,
             room,
-            lower,
             kinds,
             announced: BTreeSet::new(),
             failed: BTreeSet::new(),
         }
     }
 
+    /// Where a lower layer is; the topmost is 0.
+    fn lower(&self, layer: usize) -> PathBuf {
+        self.room.join(format!("lower{layer}"))
+    }
+
     fn run(&mut self, rows: &[Box<dyn Row>]) {
-        let lower = Tree::new(&self.lower);
-        for row in rows {
-            row.lower(&lower);
+        let layers = rows.iter().map(|r| r.layers()).max().unwrap_or(0);
+        for layer in 0..layers {
+            let tree = Tree::new(self.lower(layer));
+            sys::mkdir(&tree.root, 0o755).works();
+            for row in rows.iter().filter(|r| layer < r.layers()) {
+                match layer {
+                    0 => row.lower(&tree),
+                    _ => row.lower_at(layer, &tree),
+                }
+            }
         }
         let rounds = rows.iter().map(|r| r.rounds()).max().unwrap_or(0);
         for round in 0..rounds {
@@ -240,7 +294,8 @@ impl Bench {
         let (name, round) = (row.name(), round.to_string());
         let place = format!("{name}.{}.{round}", kind.name());
         let taken = catch_unwind(AssertUnwindSafe(|| {
-            let site = Site::new(&self.config, kind, &place, &self.lower);
+            let lowers = (0..row.layers()).map(|l| self.lower(l)).collect();
+            let site = Site::new(&self.config, kind, &place, lowers);
             row.prepare(&site);
             drop_caches();
             let sample = row.work(&site);
@@ -317,6 +372,25 @@ fn drop_caches() {
     sys::write_file("/proc/sys/vm/drop_caches", "3").works();
 }
 
+/// How long each of `count` calls takes, in microseconds. What is called gets
+/// the number of the call.
+fn each(count: usize, mut call: impl FnMut(usize)) -> f64 {
+    let start = Instant::now();
+    for i in 0..count {
+        call(i);
+    }
+    start.elapsed().as_secs_f64() * 1e6 / count as f64
+}
+
+/// Makes empty files in a directory of a lower layer.
+fn empty_files(lower: &Tree, dir: &str, names: impl Iterator<Item = String>) {
+    lower.dir(dir);
+    let dir = sys::open(lower.at(dir), OFlags::PATH | OFlags::DIRECTORY).works();
+    for name in names {
+        at::make_file(&dir, &name).works();
+    }
+}
+
 /// A size as a person writes it.
 fn in_words(size: u64) -> String {
     match size {
@@ -333,7 +407,7 @@ fn lower_file(lower: &Tree, path: &str, size: u64) {
         return;
     }
     lower.file(path, b"");
-    let fd = sys::open(lower.at(path), sys::OFlags::WRONLY).works();
+    let fd = sys::open(lower.at(path), OFlags::WRONLY).works();
     for piece in 0..size.div_ceil(PIECE) {
         let len = (size - piece * PIECE).min(PIECE) as usize;
         sys::write(&fd, tree::pattern(len, piece)).works();

@@ -33,13 +33,14 @@ impl Kind {
 pub struct Site {
     pub kind: Kind,
     t: T,
-    lower: PathBuf,
+    /// The topmost first.
+    lowers: Vec<PathBuf>,
     mounted: Option<Overlay>,
     notes: Mutex<Vec<String>>,
 }
 
 impl Site {
-    pub fn new(config: &Config, kind: Kind, place: &str, lower: &Path) -> Site {
+    pub fn new(config: &Config, kind: Kind, place: &str, lowers: Vec<PathBuf>) -> Site {
         let config = Config {
             fstype: kind.name().to_string(),
             ..config.clone()
@@ -49,13 +50,14 @@ impl Site {
         let mounted = match kind {
             Kind::Bare => None,
             Kind::Overlay | Kind::Rovl => {
-                Some(t.stack().lower_dir(lower).lowers_not_compared().mount())
+                let stack = t.stack().lowers_not_compared();
+                Some(lowers.iter().fold(stack, |s, l| s.lower_dir(l)).mount())
             }
         };
         Site {
             kind,
             t,
-            lower: lower.to_path_buf(),
+            lowers,
             mounted,
             notes: Mutex::default(),
         }
@@ -70,9 +72,29 @@ impl Site {
         }
     }
 
-    /// A path in the lower layer.
+    /// A path in the lower layer, the topmost if there are several.
     pub fn lower(&self, path: &str) -> PathBuf {
-        self.lower.join(path)
+        self.lowers[0].join(path)
+    }
+
+    /// Where what lies in the lower layers is to be seen: for those who only
+    /// read, the bare file system is the layers themselves.
+    pub fn seen(&self, path: &str) -> Vec<PathBuf> {
+        match &self.mounted {
+            None => self.lowers.iter().map(|l| l.join(path)).collect(),
+            Some(o) => vec![o.m(path)],
+        }
+    }
+
+    /// As [`Site::seen`], for what lies in the topmost lower layer: a directory
+    /// to look names up in.
+    pub fn seen_dir(&self, path: &str) -> OwnedFd {
+        sys::open(&self.seen(path)[0], OFlags::PATH | OFlags::DIRECTORY).works()
+    }
+
+    /// A directory of the tree under test, to look names up in.
+    pub fn dir(&self, path: &str) -> OwnedFd {
+        sys::open(self.at(path), OFlags::PATH | OFlags::DIRECTORY).works()
     }
 
     /// A path on the file system that is written to in the end.
