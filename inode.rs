@@ -112,8 +112,9 @@ pub(crate) struct OverlayInode {
     /// A directory whose upper one has been made opaque since it was found: its
     /// lower parts are not to be seen any more.
     opaque: Atomic<bool>,
-    /// The merged listing, for directories; see `readdir.rs`.
-    pub(crate) listing: Pin<KBox<crate::readdir::Cache>>,
+    /// The merged listing of a directory; see `readdir.rs`. Nothing else has
+    /// one.
+    pub(crate) listing: Option<Pin<KBox<crate::readdir::Cache>>>,
 }
 
 /// The object that stands for the whole now.
@@ -237,7 +238,10 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         key: Atomic::new(key),
         impure: Atomic::new(objects.impure),
         opaque: Atomic::new(false),
-        listing: crate::readdir::Cache::new()?,
+        listing: below
+            .is_dir()
+            .then(crate::readdir::Cache::new)
+            .transpose()?,
     };
     if let Some(upper) = objects.upper {
         data.upper.populate(upper);

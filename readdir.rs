@@ -111,10 +111,17 @@ impl Cache {
     }
 }
 
+/// The cache of a directory.
+fn cache_of(dir: &Inode<Rovl>) -> Result<&Cache> {
+    dir.data().listing.as_deref().ok_or(ENOTDIR)
+}
+
 /// To be called after each change of what a directory holds: the next reader
 /// that starts at the beginning sees it.
 pub(crate) fn invalidate(dir: &Inode<Rovl>) {
-    dir.data().listing.version.fetch_add(1, Release);
+    if let Some(cache) = &dir.data().listing {
+        cache.version.fetch_add(1, Release);
+    }
 }
 
 /// One name in a part of a directory.
@@ -320,7 +327,7 @@ struct Listing {
 impl Listing {
     fn read(may_lock: &mut impl MayLockDirectory, dentry: &Dentry<Rovl>) -> Result<Arc<Self>> {
         let dir = dentry.node()?;
-        let version = dir.data().listing.version();
+        let version = cache_of(dir)?.version();
         let mut list = merge(may_lock, dir)?;
         correct_inode_numbers(&mut list, dentry, dir)?;
         Ok(Arc::new(Self { version, list }, GFP_KERNEL)?)
@@ -367,7 +374,7 @@ pub(crate) struct OpenDirectory {
 impl OpenDirectory {
     fn new(dir: &Inode<Rovl>) -> Result<Self> {
         let snapshot = KBox::pin_init(new_mutex!(None), GFP_KERNEL)?;
-        dir.data().listing.enter();
+        cache_of(dir)?.enter();
         Ok(Self {
             dir: dir.into(),
             snapshot,
@@ -386,7 +393,9 @@ impl OpenDirectory {
 
 impl Drop for OpenDirectory {
     fn drop(&mut self) {
-        self.dir.data().listing.leave();
+        if let Ok(cache) = cache_of(&self.dir) {
+            cache.leave();
+        }
     }
 }
 
@@ -402,7 +411,7 @@ fn listing_at(
             return Ok(listing);
         }
     }
-    let cache = &file.inode().data().listing;
+    let cache = cache_of(file.inode())?;
     let listing = match cache.current() {
         Some(listing) => listing,
         None => {
