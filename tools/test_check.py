@@ -104,6 +104,25 @@ class Counting(unittest.TestCase):
         self.assertIn("3", str(caught.exception))
 
 
+class Shares(unittest.TestCase):
+    """Which guest runs what."""
+
+    def test_each_test_has_one_guest(self) -> None:
+        names = ["a.1", "a.2", "a.1@xfs", "b.1", "b.2"]
+        divided = check.shares(names, 2)
+        self.assertEqual(len(divided), 2)
+        self.assertEqual(sorted(n for share in divided for n in share), sorted(names))
+
+    def test_no_guest_without_tests(self) -> None:
+        self.assertEqual(check.shares(["a.1"], 2), [["a.1"]])
+        self.assertEqual(check.shares([], 2), [])
+
+    def test_each_guest_looks_at_its_disks(self) -> None:
+        names = ["a.1", "a.2", check.LAYERS_CLEAN]
+        self.assertEqual(check.shares(names, 2),
+                         [["a.1", check.LAYERS_CLEAN], ["a.2", check.LAYERS_CLEAN]])
+
+
 class Selection(unittest.TestCase):
     """T= of make check."""
 

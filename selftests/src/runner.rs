@@ -133,12 +133,13 @@ pub fn cases(tests: &[Test]) -> Vec<Case> {
     all
 }
 
-/// Whether `name` begins with or matches one of the patterns.
+/// Whether `name` begins with or matches one of the patterns, or is the one after `=`.
 pub fn selected(name: &str, patterns: &[String]) -> bool {
     patterns.is_empty()
-        || patterns
-            .iter()
-            .any(|p| name.starts_with(p.as_str()) || glob(p.as_bytes(), name.as_bytes()))
+        || patterns.iter().any(|p| match p.strip_prefix('=') {
+            Some(exact) => name == exact,
+            None => name.starts_with(p.as_str()) || glob(p.as_bytes(), name.as_bytes()),
+        })
 }
 
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
