@@ -45,7 +45,7 @@ DEBUG_FACTOR = 4            # how much more time the debug kernel is given
 
 @dataclass(frozen=True)
 class Crate:
-    """A program from crates.io."""
+    """A program that is published as a crate."""
 
     name: str
     version: str
@@ -113,7 +113,7 @@ def programs() -> Path:
     def build(directory: Path) -> None:
         target = directory / "target"
         for crate in CRATES:
-            with cache.step(f"building {crate.name} {crate.version} from crates.io, "
+            with cache.step(f"building {crate.name} {crate.version} from its crate, "
                             "a minute or two"):
                 # A test program: the time that it takes to build counts for more.
                 check.command("cargo", "install", "--locked", "--version",
