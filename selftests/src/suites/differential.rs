@@ -10,7 +10,8 @@ use crate::runner::Test;
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test!(fixed_seed).long(4),
+        // Not part of all tests until it has passed for as long as it should.
+        test!(fixed_seed).only_by_name().long(4),
         test!(random).only_by_name().long(4),
     ]
 }
