@@ -125,7 +125,13 @@ fn copy_up_one<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Ext
             Role::Leader(lead) => {
                 pause::point(Point::Entered);
                 let result = lead_copy(ctx, dentry, extent, &lead);
-                return lead.end(result);
+                let result = lead.end(result);
+                // Somebody was woken as if by a signal, and there is none: nothing
+                // would begin the system call again.
+                if result == Err(ERESTARTSYS) && !vfs::completion::signal_pending() {
+                    continue;
+                }
+                return result;
             }
         }
     }

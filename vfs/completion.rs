@@ -47,6 +47,12 @@ impl Completion {
     }
 }
 
+/// `signal_pending(current)`.
+pub(crate) fn signal_pending() -> bool {
+    // SAFETY: looks at the running task only.
+    unsafe { b::rovl_signal_pending() }
+}
+
 /// `fatal_signal_pending(current)`.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: looks at the running task only.

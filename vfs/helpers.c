@@ -104,6 +104,7 @@ void rovl_logfc(struct fs_context *fc, char level, const char *text)
 	logfc(fc->log.log, fc->log.prefix, level, "%s", text);
 }
 bool rovl_fatal_signal_pending(void) { return fatal_signal_pending(current); }
+bool rovl_signal_pending(void) { return signal_pending(current); }
 unsigned int rovl_hold_signals(sigset_t *saved)
 {
 	struct sighand_struct *sighand = current->sighand;

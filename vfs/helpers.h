@@ -69,6 +69,7 @@ void rovl_lockdep_annotate(struct inode *inode);
 bool rovl_sb_can_tmpfile(const struct inode *dir);
 void rovl_logfc(struct fs_context *fc, char level, const char *text);
 bool rovl_fatal_signal_pending(void);
+bool rovl_signal_pending(void);
 unsigned int rovl_hold_signals(sigset_t *saved);
 void rovl_release_signals(sigset_t *saved, unsigned int flags);
 void rovl_get_task_comm(char *comm, struct task_struct *task);
