@@ -21,6 +21,8 @@ pub(crate) struct LowerObject {
     /// Index into [`Layers::lower`].
     pub(crate) layer: usize,
     pub(crate) dentry: ARef<Dentry>,
+    /// For a directory: regular files in it may be whiteouts.
+    pub(crate) xattr_whiteouts: bool,
 }
 
 impl LowerObject {
@@ -66,6 +68,8 @@ pub(crate) struct Objects {
     pub(crate) origin: Option<Identity>,
     /// For an upper directory: it may hold objects whose origin is elsewhere.
     pub(crate) impure: bool,
+    /// As [`LowerObject::xattr_whiteouts`], for an upper directory.
+    pub(crate) xattr_whiteouts: bool,
 }
 
 impl Objects {
@@ -109,6 +113,8 @@ pub(crate) struct OverlayInode {
     key: Atomic<usize>,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
+    /// See [`Objects::xattr_whiteouts`].
+    pub(crate) xattr_whiteouts: bool,
     /// A directory whose upper one has been made opaque since it was found: its
     /// lower parts are not to be seen any more.
     opaque: Atomic<bool>,
@@ -237,6 +243,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         origin: objects.origin,
         key: Atomic::new(key),
         impure: Atomic::new(objects.impure),
+        xattr_whiteouts: objects.xattr_whiteouts,
         opaque: Atomic::new(false),
         listing: below
             .is_dir()

@@ -24,11 +24,16 @@ enum Answer {
     /// one.
     Final(ARef<Dentry>),
     /// A directory, to be merged with those below.
-    Merged(ARef<Dentry>),
+    Merged {
+        dentry: ARef<Dentry>,
+        /// Regular files in it may be whiteouts.
+        xattr_whiteouts: bool,
+    },
 }
 
-/// Asks one layer for `name` in its part of a directory.
-fn ask(layers: &Layers, dir: Path<'_>, name: &[u8]) -> Result<Answer> {
+/// Asks one layer for `name` in its part of a directory, where regular files
+/// may be whiteouts or not.
+fn ask(layers: &Layers, dir: Path<'_>, xattr_whiteouts: bool, name: &[u8]) -> Result<Answer> {
     let dentry = match dir.lookup(name) {
         Ok(dentry) => dentry,
         // A name too long for this layer is a name it does not have.
@@ -49,19 +54,24 @@ fn ask(layers: &Layers, dir: Path<'_>, name: &[u8]) -> Result<Answer> {
             // it would be seen twice, and there is no end to it.
             return Err(ELOOP);
         }
-        return Ok(match whiteout::opacity(layers.names, object)? {
+        let opacity = whiteout::opacity(layers.names, object)?;
+        return Ok(match opacity {
             Opacity::Opaque => Answer::Final(dentry),
-            Opacity::Merged | Opacity::XattrWhiteouts => Answer::Merged(dentry),
+            Opacity::Merged | Opacity::XattrWhiteouts => Answer::Merged {
+                dentry,
+                xattr_whiteouts: opacity == Opacity::XattrWhiteouts,
+            },
         });
     }
-    if found.is_regular()
-        && found.size() == 0
-        && whiteout::has_xattr_whiteouts(layers.names, dir)?
-        && whiteout::is_whiteout(layers.names, object)?
-    {
+    if xattr_whiteouts && whiteout::is_whiteout(layers.names, object)? {
         return Ok(Answer::Whiteout);
     }
     Ok(Answer::Final(dentry))
+}
+
+/// [`ask`]s the layer of a lower part.
+fn ask_part(layers: &Layers, part: &LowerObject, name: &[u8]) -> Result<Answer> {
+    ask(layers, part.path(layers)?, part.xattr_whiteouts, name)
 }
 
 /// Looks `name` up in all the layers of `dir`, with the mounter's credentials.
@@ -74,16 +84,21 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
         lower: KVec::new(),
         origin: None,
         impure: false,
+        xattr_whiteouts: false,
     };
 
     if let Some(upper_dir) = dir.data().upper() {
         let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
-        match ask(layers, upper_dir, name)? {
+        match ask(layers, upper_dir, dir.data().xattr_whiteouts, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(None),
             Answer::Final(dentry) => return Ok(Some(upper_only(layers, found, dentry)?)),
-            Answer::Merged(dentry) => {
+            Answer::Merged {
+                dentry,
+                xattr_whiteouts,
+            } => {
                 let object = Path::new(upper_dir.mnt, &dentry);
+                found.xattr_whiteouts = xattr_whiteouts;
                 found.impure = whiteout::is_impure(layers.names, object)?;
                 found.upper = Some(dentry);
             }
@@ -91,20 +106,25 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
     }
 
     for part in dir.data().lower_parts() {
-        let (dentry, last) = match ask(layers, part.path(layers)?, name)? {
+        let (dentry, xattr_whiteouts, last) = match ask_part(layers, part, name)? {
             Answer::Silent => continue,
             Answer::Whiteout => break,
-            Answer::Final(dentry) => (dentry, true),
-            Answer::Merged(dentry) => (dentry, false),
+            Answer::Final(dentry) => (dentry, false, true),
+            Answer::Merged {
+                dentry,
+                xattr_whiteouts,
+            } => (dentry, xattr_whiteouts, false),
         };
         let has_dir = found.upper.is_some() || !found.lower.is_empty();
         if has_dir && !dentry.positive()?.is_dir() {
             break;
         }
-        let layer = part.layer;
-        found
-            .lower
-            .push(LowerObject { layer, dentry }, GFP_KERNEL)?;
+        let object = LowerObject {
+            layer: part.layer,
+            dentry,
+            xattr_whiteouts,
+        };
+        found.lower.push(object, GFP_KERNEL)?;
         if last {
             break;
         }
@@ -190,10 +210,10 @@ pub(crate) fn is_in_lower(dir: &Inode<Rovl>, name: &[u8]) -> Result<bool> {
     let layers = layers::of(dir);
     let _mounter = layers.as_mounter();
     for part in dir.data().lower_parts() {
-        match ask(layers, part.path(layers)?, name)? {
+        match ask_part(layers, part, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(false),
-            Answer::Final(_) | Answer::Merged(_) => return Ok(true),
+            Answer::Final(_) | Answer::Merged { .. } => return Ok(true),
         }
     }
     Ok(false)

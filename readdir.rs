@@ -237,15 +237,7 @@ struct Part<'a> {
     has_xattr_whiteouts: bool,
 }
 
-impl<'a> Part<'a> {
-    fn new(path: Path<'a>, names: &'a Names) -> Result<Self> {
-        Ok(Self {
-            path,
-            names,
-            has_xattr_whiteouts: whiteout::has_xattr_whiteouts(names, path)?,
-        })
-    }
-
+impl Part<'_> {
     /// Whether an entry of this directory is a whiteout. One that has gone since
     /// it was read hides as well.
     fn is_whiteout(&self, name: &[u8], d_type: u8) -> Result<bool> {
@@ -274,11 +266,20 @@ impl<'a> Part<'a> {
 fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>> {
     let mut parts = KVec::new();
     if let Some(upper) = dir.data().upper() {
-        let path = Path::new(layers.upper_mnt()?, upper);
-        parts.push(Part::new(path, layers.names)?, GFP_KERNEL)?;
+        let upper = Part {
+            path: Path::new(layers.upper_mnt()?, upper),
+            names: layers.names,
+            has_xattr_whiteouts: dir.data().xattr_whiteouts,
+        };
+        parts.push(upper, GFP_KERNEL)?;
     }
     for lower in dir.data().lower_parts() {
-        parts.push(Part::new(lower.path(layers)?, layers.names)?, GFP_KERNEL)?;
+        let lower = Part {
+            path: lower.path(layers)?,
+            names: layers.names,
+            has_xattr_whiteouts: lower.xattr_whiteouts,
+        };
+        parts.push(lower, GFP_KERNEL)?;
     }
     Ok(parts)
 }
@@ -487,7 +488,11 @@ pub(crate) fn whiteouts_in(
     names: &Names,
     dir: Path<'_>,
 ) -> Result<KVVec<Name>> {
-    let part = Part::new(dir, names)?;
+    let part = Part {
+        path: dir,
+        names,
+        has_xattr_whiteouts: whiteout::has_xattr_whiteouts(names, dir)?,
+    };
     let mut list = List::new();
     list.read(may_lock, 0, dir, &vfs::cred::current())?;
     let mut found = KVVec::new();

@@ -392,17 +392,25 @@ fn root_of(layers: &Layers) -> Result<Objects> {
         lower: KVec::with_capacity(layers.lower.len(), GFP_KERNEL)?,
         origin: None,
         impure: false,
+        xattr_whiteouts: false,
     };
     if let Some(upper) = &layers.upper {
         let dentry = upper.layer.root();
-        root.impure = whiteout::is_impure(layers.names, upper.layer.path(dentry))?;
+        let path = upper.layer.path(dentry);
+        root.impure = whiteout::is_impure(layers.names, path)?;
+        root.xattr_whiteouts = whiteout::has_xattr_whiteouts(layers.names, path)?;
         // The root is shown with the number of its topmost part.
         root.origin = Some(Identity::of(dentry.positive()?, upper.layer.fs));
         root.upper = Some(dentry.into());
     }
     for (layer, lower) in layers.lower.iter().enumerate() {
-        let dentry = lower.root().into();
-        root.lower.push(LowerObject { layer, dentry }, GFP_KERNEL)?;
+        let dentry = lower.root();
+        let object = LowerObject {
+            layer,
+            dentry: dentry.into(),
+            xattr_whiteouts: whiteout::has_xattr_whiteouts(layers.names, lower.path(dentry))?,
+        };
+        root.lower.push(object, GFP_KERNEL)?;
     }
     Ok(root)
 }
