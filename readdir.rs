@@ -5,7 +5,8 @@
 //! The parts of a directory are read one after the other, the upper one first,
 //! into one flat list. A name hides the same name in the parts below; if what
 //! comes first is a whiteout, the name is not there at all. Names are compared
-//! after sorting, so that no choice of names makes it slow.
+//! after sorting, by their hash and then as they are, so that no choice of names
+//! makes it slow.
 //!
 //! A listing never changes once it is made: the position of an entry is its
 //! place in the list, and stays right for as long as the directory is open,
@@ -135,6 +136,23 @@ struct Entry {
     part: u16,
     d_type: u8,
     is_hidden: bool,
+    /// A part below has the name, too.
+    has_below: bool,
+}
+
+/// The index of an entry, with the hash of its name in front.
+type Hashed = u64;
+
+fn hashed(name: &[u8], index: u32) -> Hashed {
+    u64::from(vfs::dentry::hash(name)) << 32 | u64::from(index)
+}
+
+fn hash_of(entry: Hashed) -> u32 {
+    (entry >> 32) as u32
+}
+
+fn index_of(entry: Hashed) -> usize {
+    entry as u32 as usize
 }
 
 /// Names, in the order in which they were read.
@@ -168,6 +186,7 @@ impl List {
             part,
             d_type: entry.d_type,
             is_hidden: false,
+            has_below: false,
         };
         Ok(self.entries.push(entry, GFP_KERNEL)?)
     }
@@ -196,28 +215,37 @@ impl List {
         added
     }
 
-    /// Hides each name that an earlier entry has.
+    /// The name of an entry.
+    fn name_at(&self, entry: Hashed) -> &[u8] {
+        self.entries
+            .get(index_of(entry))
+            .map(|entry| self.name(entry))
+            .unwrap_or_default()
+    }
+
+    /// Hides each name that an earlier entry has, and tells that one.
     fn hide_duplicates(&mut self) -> Result {
         let mut order = KVVec::with_capacity(self.entries.len(), GFP_KERNEL)?;
-        for index in 0..self.entries.len() {
-            order.push(u32::try_from(index).map_err(|_| ENOMEM)?, GFP_KERNEL)?;
+        for (index, entry) in self.entries.iter().enumerate() {
+            let index = u32::try_from(index).map_err(|_| ENOMEM)?;
+            order.push(hashed(self.name(entry), index), GFP_KERNEL)?;
         }
-        let name_of = |index: u32| {
-            self.entries
-                .get(index as usize)
-                .map(|entry| self.name(entry))
-        };
-        order.sort_unstable_by(|&a, &b| name_of(a).cmp(&name_of(b)).then(a.cmp(&b)));
-        // What is left in `order` is the later ones.
-        let mut last = None;
-        order.retain(|&mut index| {
-            let name = name_of(index);
-            let is_later = last == name;
-            last = name;
-            is_later
+        // Most names are told apart by their hash.
+        order.sort_unstable_by(|&a, &b| {
+            hash_of(a)
+                .cmp(&hash_of(b))
+                .then_with(|| self.name_at(a).cmp(self.name_at(b)))
+                .then(a.cmp(&b))
         });
-        for index in order {
-            if let Some(entry) = self.entries.get_mut(index as usize) {
+        for pair in order.windows(2) {
+            let &[above, below] = pair else { continue };
+            if hash_of(above) != hash_of(below) || self.name_at(above) != self.name_at(below) {
+                continue;
+            }
+            if let Some(entry) = self.entries.get_mut(index_of(above)) {
+                entry.has_below = true;
+            }
+            if let Some(entry) = self.entries.get_mut(index_of(below)) {
                 entry.is_hidden = true;
             }
         }
@@ -296,7 +324,6 @@ fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List
     }
     if parts.len() > 1 {
         list.hide_duplicates()?;
-        list.compact();
     }
     hide_whiteouts(&mut list, &parts)?;
     list.compact();
@@ -308,6 +335,9 @@ fn hide_whiteouts(list: &mut List, parts: &[Part<'_>]) -> Result {
         let Some(&entry) = list.entries.get(index) else {
             break;
         };
+        if entry.is_hidden {
+            continue;
+        }
         let part = parts.get(usize::from(entry.part)).ok_or(EIO)?;
         if part.is_whiteout(list.name(&entry), entry.d_type)? {
             if let Some(entry) = list.entries.get_mut(index) {
@@ -339,16 +369,23 @@ impl Listing {
 /// they may be copies of what was or is in a lower one.
 fn correct_inode_numbers(list: &mut List, dentry: &Dentry<Rovl>, dir: &Inode<Rovl>) -> Result {
     let data = dir.data();
-    let may_differ = data.is_merged() || data.impure.load(Relaxed);
-    if data.upper().is_none() || !may_differ {
+    let is_impure = data.impure.load(Relaxed);
+    if data.upper().is_none() || !(data.is_merged() || is_impure) {
         return Ok(());
     }
     for index in 0..list.entries.len() {
-        let Some(&entry) = list.entries.get(index) else {
+        // Those of the upper part come first.
+        let Some(&entry) = list.entries.get(index).filter(|entry| entry.part == 0) else {
             break;
         };
-        // Part 0 is the upper one.
-        if entry.part != 0 {
+        // Where nothing was copied up only a directory has another number: that
+        // of the one it is merged with.
+        let may_be_dir = matches!(
+            u32::from(entry.d_type),
+            readdir::DT_DIR | readdir::DT_UNKNOWN
+        );
+        let may_differ = is_impure || (entry.has_below && may_be_dir);
+        if !may_differ {
             continue;
         }
         if fatal_signal_pending() {

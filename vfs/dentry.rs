@@ -291,3 +291,10 @@ pub(super) fn qstr(name: &[u8]) -> b::qstr {
     q.__bindgen_anon_1.__bindgen_anon_1.len = u32::try_from(name.len()).unwrap_or(u32::MAX);
     q
 }
+
+/// `full_name_hash`, without a salt: names that are the same have the same.
+pub(crate) fn hash(name: &[u8]) -> u32 {
+    let len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    // SAFETY: the name has that many bytes.
+    unsafe { b::full_name_hash(core::ptr::null(), name.as_ptr().cast(), len) }
+}
