@@ -14,6 +14,9 @@
 //! listing if the directory has changed. Files of one directory share the
 //! listing; it goes when the last of them is closed.
 //!
+//! A directory that is one directory of a layer, with nothing in it to correct,
+//! needs no list: the entries of that one are passed on, with its positions.
+//!
 //! Locks: [`Cache::shared`] is held for looking at the cache only, never while
 //! a layer is read.
 
@@ -26,8 +29,8 @@ use crate::{
         completion::fatal_signal_pending,
         dentry::Name,
         file::{DirectoryFile, UserFile},
-        iterate::{self, for_each_entry},
-        lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
+        iterate::{self, for_each_entry, Pass},
+        lock::{file_dentry, Context, DirectoryLock, MayLockDirectory, Nothing},
         readdir::{self, DirContext, ReaddirOperations},
         Dentry, Inode, Path,
     },
@@ -36,6 +39,7 @@ use crate::{
 use kernel::{
     alloc::KVVec,
     cred::Credential,
+    fs::File,
     new_mutex,
     prelude::*,
     sync::{
@@ -266,15 +270,19 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Whether an entry of this directory is a whiteout. One that has gone since
-    /// it was read hides as well.
-    fn is_whiteout(&self, name: &[u8], d_type: u8) -> Result<bool> {
-        let may_be = match u32::from(d_type) {
+    /// Whether an entry of this type has to be looked at.
+    fn may_be_whiteout(&self, d_type: u8) -> bool {
+        match u32::from(d_type) {
             readdir::DT_CHR | readdir::DT_UNKNOWN => true,
             readdir::DT_REG => self.has_xattr_whiteouts,
             _ => false,
-        };
-        if !may_be {
+        }
+    }
+
+    /// Whether an entry of this directory is a whiteout. One that has gone since
+    /// it was read hides as well.
+    fn is_whiteout(&self, name: &[u8], d_type: u8) -> Result<bool> {
+        if !self.may_be_whiteout(d_type) {
             return Ok(false);
         }
         let dentry = match self.path.lookup(name) {
@@ -405,26 +413,42 @@ fn correct_inode_numbers(list: &mut List, dentry: &Dentry<Rovl>, dir: &Inode<Rov
 pub(crate) struct OpenDirectory {
     /// Whose cache counts this file as a user.
     dir: ARef<Inode<Rovl>>,
-    /// The listing that positions of this file belong to.
-    snapshot: Pin<KBox<Mutex<Option<Arc<Listing>>>>>,
+    /// What positions of this file belong to.
+    view: Pin<KBox<Mutex<Option<View>>>>,
+}
+
+/// What an open directory is read from.
+#[derive(Clone)]
+enum View {
+    Listing(Arc<Listing>),
+    Only(OnlyPart),
+}
+
+/// The only part of a directory, open. It is listed as it is, and with the
+/// positions of its filesystem.
+#[derive(Clone)]
+struct OnlyPart {
+    file: ARef<File>,
+    /// Index into [`Layers::lower`]; `None` in the upper layer.
+    layer: Option<usize>,
 }
 
 impl OpenDirectory {
     fn new(dir: &Inode<Rovl>) -> Result<Self> {
-        let snapshot = KBox::pin_init(new_mutex!(None), GFP_KERNEL)?;
+        let view = KBox::pin_init(new_mutex!(None), GFP_KERNEL)?;
         cache_of(dir)?.enter();
         Ok(Self {
             dir: dir.into(),
-            snapshot,
+            view,
         })
     }
 
-    fn kept(&self) -> Option<Arc<Listing>> {
-        self.snapshot.lock().clone()
+    fn kept(&self) -> Option<View> {
+        self.view.lock().clone()
     }
 
-    fn keep(&self, listing: &Arc<Listing>) {
-        let old = self.snapshot.lock().replace(listing.clone());
+    fn keep(&self, view: &View) {
+        let old = self.view.lock().replace(view.clone());
         drop(old);
     }
 }
@@ -437,29 +461,108 @@ impl Drop for OpenDirectory {
     }
 }
 
-/// The listing to read from at `pos`: at the start one that is new, later the
-/// one in which the position was found.
-fn listing_at(
+/// What to read from at `pos`: at the start what the directory is now, later
+/// what the position was found in.
+fn view_at(
     may_lock: &mut impl MayLockDirectory,
     file: &DirectoryFile<Rovl>,
     pos: i64,
-) -> Result<Arc<Listing>> {
+) -> Result<View> {
     if pos != 0 {
-        if let Some(listing) = file.data().kept() {
-            return Ok(listing);
+        if let Some(view) = file.data().kept() {
+            return Ok(view);
         }
     }
-    let cache = cache_of(file.inode())?;
-    let listing = match cache.current() {
-        Some(listing) => listing,
-        None => {
-            let listing = Listing::read(may_lock, file.dentry())?;
-            cache.share(&listing);
-            listing
-        }
+    let view = match OnlyPart::open(file.inode())? {
+        Some(part) => View::Only(part),
+        None => View::Listing(current_listing(may_lock, file)?),
     };
-    file.data().keep(&listing);
+    file.data().keep(&view);
+    Ok(view)
+}
+
+fn current_listing(
+    may_lock: &mut impl MayLockDirectory,
+    file: &DirectoryFile<Rovl>,
+) -> Result<Arc<Listing>> {
+    let cache = cache_of(file.inode())?;
+    if let Some(listing) = cache.current() {
+        return Ok(listing);
+    }
+    let listing = Listing::read(may_lock, file.dentry())?;
+    cache.share(&listing);
     Ok(listing)
+}
+
+impl OnlyPart {
+    /// `None` for a directory that cannot be listed as it is in a layer: there
+    /// are other parts, numbers to correct, or files to look at.
+    fn open(dir: &Inode<Rovl>) -> Result<Option<Self>> {
+        let (data, layers) = (dir.data(), layers::of(dir));
+        let (path, layer) = match (data.upper(), data.lower_parts()) {
+            (Some(upper), []) if !data.impure.load(Relaxed) && !data.xattr_whiteouts => {
+                (Path::new(layers.upper_mnt()?, upper), None)
+            }
+            (None, [part]) if !part.xattr_whiteouts => (part.path(layers)?, Some(part.layer)),
+            _ => return Ok(None),
+        };
+        let _mounter = layers.as_mounter();
+        let file = iterate::open_dir(path, &layers.cred)?;
+        Ok(Some(Self { file, layer }))
+    }
+
+    fn part<'a>(&'a self, layers: &'a Layers) -> Result<Part<'a>> {
+        let mnt = match self.layer {
+            Some(layer) => &layers.lower(layer)?.mnt,
+            None => layers.upper_mnt()?,
+        };
+        Ok(Part {
+            path: Path::new(mnt, file_dentry(&self.file)),
+            names: layers.names,
+            has_xattr_whiteouts: false,
+        })
+    }
+
+    /// Emits entries from the position of `out` on.
+    fn list(
+        &self,
+        may_lock: &mut impl MayLockDirectory,
+        file: &DirectoryFile<Rovl>,
+        out: &mut DirContext<'_>,
+    ) -> Result {
+        let layers = layers::of(file.inode());
+        let _mounter = layers.as_mounter();
+        let part = self.part(layers)?;
+        let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
+        // A whiteout or not, as a look at the entry has shown. None can be taken
+        // while the directory is read.
+        let mut known: Option<(Name, bool)> = None;
+        loop {
+            let mut unknown = None;
+            iterate::pass_entries(may_lock, &self.file, out, &mut |entry| match entry.name {
+                b"." => Pass::As(own),
+                b".." => Pass::As(parent),
+                _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
+                name => match &known {
+                    Some((looked_up, true)) if **looked_up == *name => Pass::Skip,
+                    Some((looked_up, false)) if **looked_up == *name => Pass::As(entry.ino),
+                    _ => {
+                        unknown = Some((Name::new(name), entry.d_type));
+                        Pass::Stop
+                    }
+                },
+            })?;
+            let Some((name, d_type)) = unknown else {
+                return Ok(());
+            };
+            if fatal_signal_pending() {
+                return Err(EINTR);
+            }
+            let name = name?;
+            let is_whiteout = part.is_whiteout(&name, d_type)?;
+            known = Some((name, is_whiteout));
+        }
+    }
 }
 
 /// Emits the entry at the position of `out`: `None` after the last one, false
@@ -489,7 +592,10 @@ impl ReaddirOperations for Rovl {
         file: &DirectoryFile<Self>,
         out: &mut DirContext<'_>,
     ) -> Result {
-        let listing = listing_at(ctx, file, out.pos())?;
+        let listing = match view_at(ctx, file, out.pos())? {
+            View::Listing(listing) => listing,
+            View::Only(part) => return part.list(ctx, file, out),
+        };
         while emit(file, &listing.list, out)? == Some(true) {
             out.set_pos(out.pos().saturating_add(1));
         }

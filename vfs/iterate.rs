@@ -6,7 +6,8 @@
 //! `struct dir_context`)
 
 use super::{
-    bindings as b, cred::override_creds, file::may_open_noatime, lock::MayLockDirectory, Path,
+    bindings as b, cred::override_creds, file::may_open_noatime, lock::MayLockDirectory, namei,
+    readdir::DirContext, Path,
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -129,6 +130,106 @@ pub(crate) fn for_each_entry(
         // actor fits. We hold no lock of the filesystem (`_may_lock`).
         to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut visitor).cast()) })?;
         if visitor.stopped || visitor.seen == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// What becomes of an entry that could be passed on.
+pub(crate) enum Pass {
+    /// It is passed on, with this inode number.
+    As(u64),
+    Skip,
+    /// Nothing yet: it comes first next time.
+    Stop,
+}
+
+/// What travels through `iterate_dir` to [`pass_actor`].
+#[repr(C)]
+struct Passer<'p, 'o> {
+    ctx: b::dir_context,
+    out: &'p mut DirContext<'o>,
+    decide: &'p mut dyn FnMut(&Entry<'_>) -> Pass,
+    /// Entries seen in this call of `iterate_dir`.
+    seen: usize,
+    stopped: bool,
+}
+
+/// # Safety
+///
+/// Only for `iterate_dir` to call, with the `ctx` of a [`Passer`].
+unsafe extern "C" fn pass_actor(
+    ctx: *mut b::dir_context,
+    name: *const c_char,
+    len: c_int,
+    offset: b::loff_t,
+    ino: u64,
+    d_type: c_uint,
+) -> bool {
+    // SAFETY: `ctx` is the first field of the passer that `pass_entries` keeps on
+    // its stack, and which nobody uses while `iterate_dir` runs.
+    let passer = unsafe { &mut *ctx.cast::<Passer<'_, '_>>() };
+    let len = usize::try_from(len).unwrap_or(0);
+    // SAFETY: the filesystem passes a name of `len` bytes, valid for the call.
+    let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
+    passer.seen = passer.seen.saturating_add(1);
+    let entry = Entry {
+        name,
+        ino,
+        // As in `actor`.
+        d_type: (d_type & b::S_DT_MASK) as u8,
+    };
+    passer.out.set_pos(offset);
+    let go_on = match (passer.decide)(&entry) {
+        Pass::As(ino) => passer.out.emit(name, ino, entry.d_type),
+        Pass::Skip => true,
+        Pass::Stop => false,
+    };
+    passer.stopped |= !go_on;
+    go_on
+}
+
+/// Passes entries of `dir` on to `out`, from the position of `out` on and with
+/// the positions of `dir`, until there is no room, `decide` stops, or there are
+/// no more.
+///
+/// `decide` runs as `visit` of [`for_each_entry`] does; `dir` is used by one
+/// task at a time.
+///
+/// # Errors
+///
+/// Those of [`for_each_entry`], and `EINVAL` for a position that the filesystem
+/// does not know.
+pub(crate) fn pass_entries(
+    _may_lock: &mut impl MayLockDirectory,
+    dir: &File,
+    out: &mut DirContext<'_>,
+    decide: &mut dyn FnMut(&Entry<'_>) -> Pass,
+) -> Result {
+    // SAFETY: the file is open, and nobody else moves its position.
+    if unsafe { (*dir.as_ptr()).f_pos } != out.pos() {
+        namei::llseek(dir, out.pos(), b::SEEK_SET)?;
+    }
+    let mut passer = Passer {
+        ctx: pin_init::zeroed(),
+        decide,
+        seen: 0,
+        stopped: false,
+        out,
+    };
+    passer.ctx.actor = Some(pass_actor);
+    passer.ctx.count = passer.out.count();
+    // It stays where it is if the filesystem is not even asked.
+    passer.ctx.pos = passer.out.pos();
+    // As in `for_each_entry`.
+    loop {
+        passer.seen = 0;
+        // SAFETY: the file is open; the passer outlives the call, and its actor
+        // fits. We hold no lock of the filesystem (`_may_lock`).
+        let r = to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut passer).cast()) });
+        passer.out.set_pos(passer.ctx.pos);
+        r?;
+        if passer.stopped || passer.seen == 0 {
             return Ok(());
         }
     }

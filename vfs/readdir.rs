@@ -57,6 +57,11 @@ impl DirContext<'_> {
         self.0.pos = pos;
     }
 
+    /// How many bytes there may be room for, as the user of the entries says.
+    pub(super) fn count(&self) -> c_int {
+        self.0.count
+    }
+
     /// `dir_emit`: passes the entry at the position on. False if there was no
     /// room for it: it comes first next time.
     #[must_use]
