@@ -95,9 +95,7 @@ impl DirOperations for Rovl {
         dentry: &Dentry<Self>,
     ) -> Result {
         let inode = dentry.node()?;
-        if inode.is_dir() {
-            readdir::check_empty(ctx, inode)?;
-        }
+        let has_whiteouts = inode.is_dir() && readdir::check_empty(ctx, inode)?;
         let place = Place::prepare(ctx, dir, dentry)?;
         let hides = lookup::is_in_lower(dir, &place.name)?;
         let _mounter = place.layers.as_mounter();
@@ -105,7 +103,7 @@ impl DirOperations for Rovl {
         if hides {
             place.whiteout(&mut access, inode)?;
         } else {
-            place.remove(&mut access, inode)?;
+            place.remove(&mut access, inode, has_whiteouts)?;
         }
         drop(access);
         place.changed();
@@ -368,8 +366,13 @@ impl<'a> Place<'a> {
     }
 
     /// Removes the name where there is nothing below.
-    fn remove(&self, access: &mut WriteAccess<'_>, inode: &Inode<Rovl>) -> Result {
-        if inode.is_dir() {
+    fn remove(
+        &self,
+        access: &mut WriteAccess<'_>,
+        inode: &Inode<Rovl>,
+        has_whiteouts: bool,
+    ) -> Result {
+        if has_whiteouts {
             // Whiteouts in a directory that hides all below it hide nothing.
             let upper = inode.data().upper().ok_or(ESTALE)?;
             whiteout::clear(access, self.layers.names, upper)?;
@@ -409,7 +412,9 @@ impl<'a> Rename<'a> {
         check_movable(old_inode)?;
         match target {
             Some(target) if exchange => check_movable(target)?,
-            Some(target) if target.is_dir() => readdir::check_empty(ctx, target)?,
+            Some(target) if target.is_dir() => {
+                readdir::check_empty(ctx, target)?;
+            }
             _ => {}
         }
         let old_hides = lookup::is_in_lower(old_dir, &old.name())?;
@@ -559,11 +564,14 @@ trait Apply {
 
 impl Apply for Inherited {
     fn apply(self, access: &mut WriteAccess<'_>, made: &Dentry, extra_mode: u16) -> Result {
-        if made.positive()?.kind() == vfs::inode::Kind::Symlink {
+        let inode = made.positive()?;
+        if inode.kind() == vfs::inode::Kind::Symlink {
             return Ok(());
         }
-        let mode = Attributes::new().mode(self.mode | extra_mode);
-        access.set_attributes(made, &mut mode.forced())?;
+        let mode = self.mode | extra_mode;
+        if inode.mode() != mode {
+            access.set_attributes(made, &mut Attributes::new().mode(mode).forced())?;
+        }
         if let Some(acl) = &self.access {
             access.set_acl(made, acl::Kind::Access, Some(acl))?;
         }

@@ -325,17 +325,33 @@ fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List
     let layers = layers::of(dir);
     let _mounter = layers.as_mounter();
     let parts = parts(dir, layers)?;
+    let mut list = read_all(may_lock, &parts, layers)?;
+    hide(&mut list, &parts)?;
+    Ok(list)
+}
+
+/// What the parts hold, with the inode numbers of the layers.
+fn read_all(
+    may_lock: &mut impl MayLockDirectory,
+    parts: &[Part<'_>],
+    layers: &Layers,
+) -> Result<List> {
     let mut list = List::new();
     for (index, part) in parts.iter().enumerate() {
         let index = u16::try_from(index).map_err(|_| EOVERFLOW)?;
         list.read(may_lock, index, part.path, &layers.cred)?;
     }
+    Ok(list)
+}
+
+/// Drops what is hidden by other entries.
+fn hide(list: &mut List, parts: &[Part<'_>]) -> Result {
     if parts.len() > 1 {
         list.hide_duplicates()?;
     }
-    hide_whiteouts(&mut list, &parts)?;
+    hide_whiteouts(list, parts)?;
     list.compact();
-    Ok(list)
+    Ok(())
 }
 
 fn hide_whiteouts(list: &mut List, parts: &[Part<'_>]) -> Result {
@@ -615,13 +631,22 @@ impl ReaddirOperations for Rovl {
     }
 }
 
-/// `ENOTEMPTY` unless all that is left in a directory is whiteouts. The caller
-/// holds its `i_rwsem`, so it stays so.
-pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result {
-    if merge(may_lock, dir)?.entries.is_empty() {
-        return Ok(());
+/// `ENOTEMPTY` unless all that is left in a directory is whiteouts; whether
+/// there are any in the upper part. The caller holds its `i_rwsem`, so it stays
+/// so.
+pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<bool> {
+    let layers = layers::of(dir);
+    let _mounter = layers.as_mounter();
+    let parts = parts(dir, layers)?;
+    let mut list = read_all(may_lock, &parts, layers)?;
+    // What the upper part holds comes first.
+    let first = list.entries.first().map(|entry| entry.part);
+    let has_whiteouts = dir.data().upper().is_some() && first == Some(0);
+    hide(&mut list, &parts)?;
+    if !list.entries.is_empty() {
+        return Err(ENOTEMPTY);
     }
-    Err(ENOTEMPTY)
+    Ok(has_whiteouts)
 }
 
 /// The names of the whiteouts in one directory of a layer, read with the
