@@ -193,12 +193,9 @@ fn in_use(inode: &Inode<Rovl>) -> &[LowerObject] {
     }
 }
 
-/// The object `dentry` of `dir`: `->lookup`.
-pub(crate) fn lookup(
-    dir: &Inode<Rovl>,
-    dentry: &Dentry<Rovl>,
-) -> Result<Option<ARef<Inode<Rovl>>>> {
-    match find(dir, &dentry.name())? {
+/// The object `name` of `dir`: `->lookup`.
+pub(crate) fn lookup(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<ARef<Inode<Rovl>>>> {
+    match find(dir, name)? {
         Some(objects) => Ok(Some(inode::get(dir.sb(), objects)?)),
         None => Ok(None),
     }

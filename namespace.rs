@@ -30,8 +30,8 @@ use crate::{
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
 impl DirOperations for Rovl {
-    fn lookup(dir: &Inode<Self>, dentry: &Dentry<Self>) -> Result<Option<ARef<Inode<Self>>>> {
-        lookup::lookup(dir, dentry)
+    fn lookup(dir: &Inode<Self>, name: &[u8]) -> Result<Option<ARef<Inode<Self>>>> {
+        lookup::lookup(dir, name)
     }
 
     fn make(

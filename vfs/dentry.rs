@@ -168,14 +168,19 @@ impl Dentry {
         name
     }
 
-    /// How long the name is, in bytes. The VFS lets names above [`NAME_MAX`]
-    /// come as far as `->lookup`, which refuses them.
-    pub(crate) fn name_len(&self) -> usize {
-        // SAFETY: the dentry is valid; its name does not change while it is
-        // being looked up.
+    /// The name, where it stands.
+    ///
+    /// # Safety
+    ///
+    /// The name does not change for as long as it is borrowed: the dentry is in
+    /// lookup, or its parent is locked.
+    pub(super) unsafe fn stable_name(&self) -> &[u8] {
+        // SAFETY: the dentry is valid, and the name stays per the contract.
         let name = unsafe { (*self.as_ptr()).__bindgen_anon_1.d_name };
         // SAFETY: the union's other arm has the same layout, both are plain data.
-        unsafe { name.__bindgen_anon_1.__bindgen_anon_1.len as usize }
+        let len = unsafe { name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
+        // SAFETY: a name of that length, which stays.
+        unsafe { core::slice::from_raw_parts(name.name, len) }
     }
 
     /// `is_subdir`: whether this dentry is `ancestor` or below it.

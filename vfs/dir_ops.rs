@@ -32,7 +32,7 @@ use kernel::{
 pub(crate) trait DirOperations: InodeOperations + FileOperations {
     /// `->lookup`: the inode for a name, `None` if there is no such name. The
     /// directory's `i_rwsem` is held at least shared.
-    fn lookup(dir: &Inode<Self>, dentry: &Dentry<Self>) -> Result<Option<ARef<Inode<Self>>>>;
+    fn lookup(dir: &Inode<Self>, name: &[u8]) -> Result<Option<ARef<Inode<Self>>>>;
 
     /// `->create`, `->mkdir`, `->mknod`, `->symlink`. `idmap` is that of the mount
     /// through which the caller makes it, and says who is its owner.
@@ -139,8 +139,11 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: pinned by the caller.
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
-        let name = unsafe { Dentry::<F>::from_raw(dentry) };
-        if name.name_len() > dentry::NAME_MAX {
+        let dentry_in_lookup = unsafe { Dentry::<F>::from_raw(dentry) };
+        // SAFETY: in lookup until we make it something else below.
+        let name = unsafe { dentry_in_lookup.stable_name() };
+        // The VFS lets longer ones come as far as this.
+        if name.len() > dentry::NAME_MAX {
             return ENAMETOOLONG.to_ptr();
         }
         let inode = match F::lookup(dir, name) {
