@@ -14,13 +14,13 @@ use crate::{
         self,
         attr::{Attributes, Stat},
         idmap::Idmap,
-        inode::Kind,
+        inode::{Kind, RcuWalk},
         inode_ops::{Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request},
         lock::{Context, InodeLock},
         Dentry, Inode,
     },
 };
-use kernel::{prelude::*, sync::rcu};
+use kernel::prelude::*;
 
 /// What the mounter must be allowed below for `access` to an object above.
 fn access_below(inode: &Inode, access: Access, is_upper: bool) -> Access {
@@ -44,13 +44,13 @@ impl InodeOperations for Rovl {
         inode: &Inode<Self>,
         idmap: Idmap<'_>,
         access: Access,
-        rcu: &rcu::Guard,
+        walk: &RcuWalk,
     ) -> Result {
-        let backing = inode.backing(rcu).ok_or(ECHILD)?;
+        let backing = inode.backing(walk).ok_or(ECHILD)?;
         inode.generic_permission(idmap, access)?;
         let _mounter = layers::of(inode).as_mounter();
         let below = access_below(inode, access, backing.is_writable());
-        backing.permission(below, rcu)
+        backing.permission(below, walk)
     }
 
     fn getattr(

@@ -8,6 +8,7 @@
 use super::{
     bindings as b,
     idmap::Idmap,
+    inode::RcuWalk,
     lock::{Context, InodeLock, WriteAccess},
     to_int, Dentry, FileSystem, Inode, Path, SuperBlock,
 };
@@ -17,10 +18,7 @@ use kernel::{
     error::{from_err_ptr, to_result},
     ffi::c_int,
     prelude::*,
-    sync::{
-        aref::{ARef, AlwaysRefCounted},
-        rcu,
-    },
+    sync::aref::{ARef, AlwaysRefCounted},
     types::Opaque,
 };
 
@@ -277,7 +275,8 @@ pub(super) unsafe extern "C" fn get_inode_acl<F: AclOperations>(
     // and `cached` looks at nothing but `backing`.
     let inode = unsafe { Inode::<F>::from_raw(inode) };
     if rcu {
-        return cached(inode, kind);
+        // SAFETY: what the VFS says by `rcu`.
+        return cached(inode, kind, &unsafe { RcuWalk::enter() });
     }
     to_ptr(Kind::from_c(kind).and_then(|kind| F::get_inode_acl(inode, kind)))
 }
@@ -285,9 +284,8 @@ pub(super) unsafe extern "C" fn get_inode_acl<F: AclOperations>(
 /// The list that the inode below has cached, or an error pointer that sends the
 /// path walk to where it may sleep. Called under `rcu_read_lock`, under which
 /// the list stays valid for the caller.
-fn cached<F: AclOperations>(inode: &Inode<F>, kind: c_int) -> *mut c_acl {
-    let guard = rcu::Guard::new();
-    let Some(below) = inode.backing(&guard) else {
+fn cached<F: AclOperations>(inode: &Inode<F>, kind: c_int, walk: &RcuWalk) -> *mut c_acl {
+    let Some(below) = inode.backing(walk) else {
         return ECHILD.to_ptr();
     };
     // SAFETY: the backing inode is valid under RCU.

@@ -48,7 +48,6 @@ bool rovl_inode_is_new(struct inode *inode)
 	return inode_state_read_once(inode) & I_NEW;
 }
 struct mnt_idmap *rovl_mnt_idmap(const struct vfsmount *mnt) { return mnt_idmap(mnt); }
-struct mnt_idmap *rovl_nop_mnt_idmap(void) { return &nop_mnt_idmap; }
 bool rovl_is_idmapped_mnt(const struct vfsmount *mnt) { return is_idmapped_mnt(mnt); }
 const struct cred *rovl_override_creds(const struct cred *cred) { return override_creds(cred); }
 const struct cred *rovl_revert_creds(const struct cred *old) { return revert_creds(old); }

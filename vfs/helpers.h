@@ -36,7 +36,6 @@ bool rovl_inode_is_open_for_write(const struct inode *inode);
 bool rovl_inode_unhashed(struct inode *inode);
 bool rovl_inode_is_new(struct inode *inode);
 struct mnt_idmap *rovl_mnt_idmap(const struct vfsmount *mnt);
-struct mnt_idmap *rovl_nop_mnt_idmap(void);
 bool rovl_is_idmapped_mnt(const struct vfsmount *mnt);
 const struct cred *rovl_override_creds(const struct cred *cred);
 const struct cred *rovl_revert_creds(const struct cred *old);

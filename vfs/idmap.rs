@@ -32,8 +32,8 @@ impl<'a> Idmap<'a> {
 
     /// `nop_mnt_idmap`: owners are seen as they are.
     pub(super) fn nop() -> Self {
-        // SAFETY: returns the address of a static.
-        Self(unsafe { b::rovl_nop_mnt_idmap() }, PhantomData)
+        // INVARIANT: a static.
+        Self(&raw mut b::nop_mnt_idmap, PhantomData)
     }
 
     pub(super) fn as_ptr(self) -> *mut b::mnt_idmap {

@@ -16,9 +16,8 @@ use kernel::{
     sync::{
         aref::{ARef, AlwaysRefCounted},
         atomic::{Acquire, Atomic, Release},
-        rcu,
     },
-    types::Opaque,
+    types::{NotThreadSafe, Opaque},
 };
 
 /// `struct inode`.
@@ -301,6 +300,21 @@ impl<F: FileSystem> Deref for Inode<F> {
     }
 }
 
+/// Evidence of a path walk without references (`LOOKUP_RCU`), which holds
+/// `rcu_read_lock` for longer than this lives: no need to take it once more for
+/// each name.
+pub(crate) struct RcuWalk(NotThreadSafe);
+
+impl RcuWalk {
+    /// # Safety
+    ///
+    /// Called by the entry point of a VFS operation in such a walk; gone when
+    /// that returns.
+    pub(super) unsafe fn enter() -> Self {
+        Self(NotThreadSafe)
+    }
+}
+
 /// The inode on which another one stands, as a path walk without references
 /// may see it; see [`Inode::set_backing`].
 #[derive(Clone, Copy)]
@@ -308,7 +322,7 @@ pub(crate) struct Backing<'rcu> {
     inode: *mut b::inode,
     idmap: *mut b::mnt_idmap,
     writable: bool,
-    _rcu: PhantomData<&'rcu rcu::Guard>,
+    _rcu: PhantomData<&'rcu RcuWalk>,
 }
 
 /// Through which mounts backing inodes are seen; null for one that maps no ids.
@@ -378,7 +392,7 @@ impl<F: FileSystem> Inode<F> {
     /// The backing inode, also without a reference to this one: the memory of
     /// inodes is freed after a grace period only, so under RCU it can be looked
     /// at even while its last reference goes away.
-    pub(crate) fn backing<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Option<Backing<'rcu>> {
+    pub(crate) fn backing<'rcu>(&self, _walk: &'rcu RcuWalk) -> Option<Backing<'rcu>> {
         self.current_backing()
     }
 

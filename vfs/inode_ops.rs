@@ -12,7 +12,7 @@ use super::{
     bindings as b,
     fileattr::{self, FileattrOperations},
     idmap::Idmap,
-    inode::Backing,
+    inode::{Backing, RcuWalk},
     lock::{Context, InodeLock},
     to_int,
     xattr::{self, XattrOperations},
@@ -23,7 +23,6 @@ use kernel::{
     error::{from_err_ptr, to_result},
     ffi::{c_char, c_int, c_uint},
     prelude::*,
-    sync::rcu,
 };
 
 /// What the VFS asks about one inode.
@@ -41,7 +40,7 @@ pub(crate) trait InodeOperations:
         inode: &Inode<Self>,
         idmap: Idmap<'_>,
         access: Access,
-        rcu: &rcu::Guard,
+        walk: &RcuWalk,
     ) -> Result;
 
     /// `->getattr`. No locks held; `dentry` is positive. The owner that is filled
@@ -98,7 +97,7 @@ impl<F: FileSystem> Inode<F> {
     /// credentials.
     pub(crate) fn generic_permission(&self, idmap: Idmap<'_>, access: Access) -> Result {
         // SAFETY: the inode and the mapping are live.
-        to_result(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.0) })
+        checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.0) })
     }
 
     /// `touch_atime`'s rule for stacked inodes: takes the access time of the
@@ -112,17 +111,22 @@ impl<F: FileSystem> Inode<F> {
 impl Backing<'_> {
     /// `inode_permission` of the backing inode during a path walk without
     /// references, with the credentials in force.
-    pub(crate) fn permission(self, access: Access, _rcu: &rcu::Guard) -> Result {
+    pub(crate) fn permission(self, access: Access, _walk: &RcuWalk) -> Result {
+        let access = access.0 | b::MAY_NOT_BLOCK as c_int;
         // SAFETY: the memory of the inode lives through the grace period that
-        // `_rcu` holds off, and `MAY_NOT_BLOCK`, which `access` has in this
+        // `_walk` holds off, and `MAY_NOT_BLOCK`, which `access` has in this
         // mode, is how such an inode is asked.
-        to_result(unsafe {
-            b::inode_permission(
-                self.idmap().as_ptr(),
-                self.as_ptr(),
-                access.0 | b::MAY_NOT_BLOCK as c_int,
-            )
-        })
+        checked(unsafe { b::inode_permission(self.idmap().as_ptr(), self.as_ptr(), access) })
+    }
+}
+
+/// As `to_result`, which is a call of its own also where there is no error: for
+/// what is asked for each name of a path.
+#[inline]
+fn checked(r: c_int) -> Result {
+    match r {
+        0 => Ok(()),
+        r => to_result(r),
     }
 }
 
@@ -271,8 +275,9 @@ impl<F: InodeOperations> Table<F> {
         let inode = unsafe { Inode::<F>::from_raw(inode) };
         let access = Access(mask);
         if mask & b::MAY_NOT_BLOCK as c_int != 0 {
-            let rcu = rcu::read_lock();
-            return to_int(F::permission_rcu(inode, idmap, access, &rcu));
+            // SAFETY: what the VFS says by `MAY_NOT_BLOCK`.
+            let walk = unsafe { RcuWalk::enter() };
+            return to_int(F::permission_rcu(inode, idmap, access, &walk));
         }
         to_int(F::permission(inode, idmap, access))
     }
