@@ -12,7 +12,7 @@ use crate::env::T;
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Dirent, Errno, Expect, FileType, OFlags};
-use crate::tree::assert_names;
+use crate::tree::{assert_names, Tree};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -50,6 +50,8 @@ pub fn tests() -> Vec<Test> {
         test!(sorted_order_is_the_same_each_time),
         test!(symlink_and_file_of_one_name),
         test!(deep_whiteouts),
+        test!(whiteouts_in_the_only_part),
+        test!(only_part_becomes_merged),
     ]
 }
 
@@ -729,4 +731,79 @@ fn deep_whiteouts(t: &T) {
         .readonly()
         .mount();
     assert_names(o.m("d"), &["b", "c"]);
+}
+
+/// A directory that only one layer has is listed as it is there, but for the
+/// whiteouts in it: character devices, of which not all are whiteouts.
+fn whiteouts_in_the_only_part(t: &T) {
+    const DEVICES: usize = 20;
+    let fill = |tree: &Tree, dir: &str| {
+        for i in 0..DEVICES {
+            let null = rustix::fs::makedev(1, 3);
+            tree.whiteout(&format!("{dir}/hidden{i:02}"));
+            tree.file(format!("{dir}/file{i:02}"), "");
+            tree.node(
+                &format!("{dir}/null{i:02}"),
+                FileType::CharacterDevice,
+                null,
+            );
+        }
+        tree.dir(format!("{dir}/sub"));
+    };
+    let o = t
+        .stack()
+        .lower(|l| fill(l, "lower"))
+        .upper(|u| fill(u, "upper"))
+        .mount();
+    t.better_than_overlay("whiteouts that hide nothing are not listed");
+    for dir in ["lower", "upper"] {
+        let fd = open_dir(&o, dir);
+        let list = all(&fd);
+        let names = name_set(&list);
+        assert_eq!(names.len(), 2 * DEVICES + 3, "{dir}");
+        let hidden = |n: &OsString| n.to_string_lossy().starts_with("hidden");
+        assert!(!names.iter().any(hidden), "{names:?}");
+        for (i, e) in list.iter().enumerate() {
+            sys::seek(&fd, SeekFrom::Start(e.next)).works();
+            assert_eq!(all(&fd), list[i + 1..], "{dir} from {:?}", e.name);
+        }
+        sys::seek(&fd, SeekFrom::Start(0)).works();
+        let little = sys::read_dirents(&fd, usize::MAX, 64).works();
+        assert_eq!(name_set(&little), names, "{dir} with a small buffer");
+        check_inode_numbers(t, &o, dir);
+    }
+}
+
+/// A directory of one layer gets a part in another while it is being read: what
+/// is not touched is listed once, and from the start everything is.
+fn only_part_becomes_merged(t: &T) {
+    const FILES: usize = 200;
+    let name = |i: usize| OsString::from(format!("f{i:03}"));
+    let o = t
+        .stack()
+        .lower(|l| {
+            for i in 0..FILES {
+                l.file(format!("d/f{i:03}"), "");
+            }
+        })
+        .mount();
+    let fd = open_dir(&o, "d");
+    let mut list = sys::read_dirents(&fd, 20, 512).works();
+    let read = name_set(&list);
+    let victim = (0..FILES).find(|i| !read.contains(&name(*i)));
+    let victim = victim.expect("a name that has not been read");
+    sys::write_file(o.m("d/new"), "n").works();
+    sys::unlink(o.m("d").join(name(victim))).works();
+    sys::seek(&fd, SeekFrom::Start(list[list.len() - 1].next)).works();
+    list.extend(all(&fd));
+    let names = name_set(&list);
+    for i in (0..FILES).filter(|i| *i != victim) {
+        assert!(names.contains(&name(i)), "{:?} is not listed", name(i));
+    }
+    sys::seek(&fd, SeekFrom::Start(0)).works();
+    let names = name_set(&all(&fd));
+    assert_eq!(names.len(), FILES + 2, "names from the start");
+    assert!(names.contains(&OsString::from("new")));
+    assert!(!names.contains(&name(victim)));
+    check_inode_numbers(t, &o, "d");
 }
