@@ -72,12 +72,13 @@ pub(crate) fn is_whiteout(names: &Names, object: Path<'_>) -> Result<bool> {
     Ok(mark(object, names.whiteout, &mut [])?.is_some())
 }
 
-/// A private xattr: its length, `None` if it is not there or is longer than
-/// any value with a meaning.
+/// A private xattr: its length, `None` if it is not there, is longer than any
+/// value with a meaning, or is one of `user.*` and the mounter may not read the
+/// object: he may still go through a directory that he cannot list.
 fn mark(object: Path<'_>, name: &CStr, value: &mut [u8]) -> Result<Option<usize>> {
     match vfs::xattr::get(object, name, value) {
         Ok(len) => Ok(Some(len)),
-        Err(e) if e == ENODATA || e == EOPNOTSUPP || e == ERANGE => Ok(None),
+        Err(e) if [ENODATA, EOPNOTSUPP, ERANGE, EACCES].contains(&e) => Ok(None),
         Err(e) => Err(e),
     }
 }

@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         test!(layers_behind_a_closed_door),
         test!(mounter_cannot_read_a_lower_file),
         test!(mounter_cannot_search_a_lower_directory),
+        test!(mounter_cannot_read_the_marks),
         test!(mounter_cannot_write_the_upper),
         test!(mounters_rights_not_the_callers),
         test!(caller_denied_where_mounter_could),
@@ -257,6 +258,28 @@ fn mounter_cannot_search_a_lower_directory(t: &T) {
     sys::umount(&o.m("/")).works();
     o.mount().works();
     assert_text(o.m("door/f"), "x");
+}
+
+/// With marks in `user.*`, which only who may read an object can see: he still goes
+/// through directories that he cannot list, the roots too.
+fn mounter_cannot_read_the_marks(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("shut/open", "below").mode("shut", 0o711);
+            l.mode("/", 0o711);
+        })
+        .lower(|l| {
+            l.file("shut/other", "o").mode("shut", 0o711);
+        })
+        .flag("userxattr")
+        .readonly()
+        .prepare();
+    mount_as(1000, &o).works();
+    assert_text(o.m("shut/open"), "below");
+    assert_text(o.m("shut/other"), "o");
+    sys::names(o.m("shut")).fails(Errno::ACCESS);
+    sys::umount(&o.m("/")).works();
 }
 
 fn mounter_cannot_write_the_upper(t: &T) {
