@@ -104,11 +104,13 @@ run: module
 check: module
 	$(if $(PAUSE),@$(ENV) build $(KERNEL) pause)
 	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) \
-		$(if $(T),--test $(T))
+		$(if $(T),--test '$(T)')
 
+# Inside the build tree nothing is seen of the machine but this checkout.
 bench: module
+	$(if $(BASE),@mkdir -p build/bench && cat '$(BASE)' > build/bench/.base)
 	@$(IN) python3 tools/bench.py --kernel $(KERNEL) $(if $(QUICK),--quick) \
-		$(if $(T),--row '$(T)') $(if $(BASE),--base $(BASE))
+		$(if $(T),--row '$(T)') $(if $(BASE),--base build/bench/.base)
 
 check-stress: module
 	$(if $(PAUSE),@$(ENV) build $(KERNEL) pause)

@@ -109,15 +109,11 @@ unsigned int rovl_hold_signals(sigset_t *saved)
 	struct sighand_struct *sighand = current->sighand;
 	sigset_t held;
 
-	siginitset(&held, sigmask(SIGSTOP) | sigmask(SIGTSTP) | sigmask(SIGTTIN) |
-			  sigmask(SIGTTOU));
+	sigemptyset(&held);
 	spin_lock_irq(&sighand->siglock);
-	for (int sig = 1; sig <= _NSIG; sig++) {
-		__sighandler_t handler = sighand->action[sig - 1].sa.sa_handler;
-
-		if (handler != SIG_DFL && handler != SIG_IGN)
+	for (int sig = 1; sig <= _NSIG; sig++)
+		if (!sig_fatal(current, sig))
 			sigaddset(&held, sig);
-	}
 	spin_unlock_irq(&sighand->siglock);
 	sigprocmask(SIG_BLOCK, &held, saved);
 	return no_notify_signal_save();

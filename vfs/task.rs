@@ -46,10 +46,11 @@ pub(crate) fn process_id(task: &Task) -> Pid {
 }
 
 /// Holds back from the running task, as long as it lives, what makes
-/// `signal_pending` true and does not kill the task: signals that it has handlers
-/// for, those that stop it, and task work (`sigprocmask`,
-/// `no_notify_signal_save`). They come when it goes. A signal whose action is to
-/// end the process does so as ever, as `SIGKILL`.
+/// `signal_pending` true and does not kill the task: all signals but those that are
+/// `sig_fatal`, and task work (`sigprocmask`, `no_notify_signal_save`). They come
+/// when it goes. A signal that is ignored is held as well: one that another thread
+/// of the process has blocked wakes this one. A signal whose action is to end the
+/// process does so as ever, as `SIGKILL`.
 ///
 /// For work that would be lost by an interruption, and that looks for fatal
 /// signals itself.

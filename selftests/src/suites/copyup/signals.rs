@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("R12_handled_signals_do_not_end_a_copy", handled).uppers(&UPPERS),
         test("R12_handled_signal_between_two_chunks", between_chunks),
+        test("R12_ignored_signals_that_another_thread_blocks", ignored),
         test("R12_timer_faster_than_the_copy", timer).uppers(&UPPERS),
         test("R12_stopped_process_finishes_its_copy", stopped),
         test("R12_fatal_by_default_ends_a_copy", fatal_by_default),
@@ -109,6 +110,55 @@ fn between_chunks(t: &T) {
         way.check_done(&o, &p, &pattern(SIZE, 1));
     }
     assert_eq!(copies(t, &o).failed, 0, "a copy was begun again");
+}
+
+/// What `waitpid` and `posix_spawn` in another thread do to one that copies: a signal
+/// that is ignored is kept for who has blocked it, and wakes who has not.
+fn ignored(t: &T) {
+    t.better_than_overlay("any signal ends its copy-up");
+    let (f, o) = files_that_stop(t);
+    let signals = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
+    for (i, (way, signal)) in WAYS.iter().zip(signals.iter().cycle()).enumerate() {
+        let p = name(i);
+        let before = copies(t, &o);
+        f.stop_all_at(&p, STOP);
+        let process = in_process(|| {
+            block(*signal);
+            std::thread::scope(|threads| {
+                let copier = threads.spawn(|| {
+                    unblock(*signal);
+                    (way.run)(&o, &p)
+                });
+                copier.join().expect("the copier")
+            })
+        });
+        f.wait_standing(&p, 1);
+        send(&process, *signal);
+        f.go_on(&p);
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
+        let after = copies(t, &o);
+        assert_eq!(after.failed, before.failed, "{}: begun again", way.name);
+    }
+}
+
+/// Blocks a signal in this thread.
+fn block(signal: i32) {
+    set_mask(libc::SIG_BLOCK, signal);
+}
+
+fn unblock(signal: i32) {
+    set_mask(libc::SIG_UNBLOCK, signal);
+}
+
+fn set_mask(how: i32, signal: i32) {
+    // SAFETY: the set is filled in; the old one is not asked for.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, signal);
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut())
+    };
+    assert_eq!(set, 0, "pthread_sigmask");
 }
 
 /// A copy that takes much longer than the time from one signal to the next.
