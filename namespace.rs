@@ -95,19 +95,17 @@ impl DirOperations for Rovl {
         dentry: &Dentry<Self>,
     ) -> Result {
         let inode = dentry.node()?;
-        let has_whiteouts = inode.is_dir() && readdir::check_empty(ctx, inode)?;
-        let place = Place::prepare(ctx, dir, dentry)?;
-        let hides = lookup::is_in_lower(dir, &place.name)?;
-        let _mounter = place.layers.as_mounter();
-        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-        if hides {
-            place.whiteout(&mut access, inode)?;
-        } else {
-            place.remove(&mut access, inode, has_whiteouts)?;
+        let hides = lookup::is_in_lower(dir, &dentry.name())?;
+        if inode.is_dir() && !hides && inode.data().lower_parts().is_empty() {
+            // All there is of it is one directory, which knows whether it is empty.
+            // Only whiteouts would it count, and few have any.
+            match remove(ctx, dir, dentry, hides, false) {
+                Err(e) if e == ENOTEMPTY => {}
+                removed => return removed,
+            }
         }
-        drop(access);
-        place.changed();
-        Ok(())
+        let has_whiteouts = inode.is_dir() && readdir::check_empty(ctx, inode)?;
+        remove(ctx, dir, dentry, hides, has_whiteouts)
     }
 
     fn rename(
@@ -185,6 +183,29 @@ fn make_at<'w>(mut name: LockedName<'w>, new: New<'_>) -> Result<LockedName<'w>>
         New::Symlink { target } => name.symlink(target)?,
     }
     Ok(name)
+}
+
+/// Removes a name, which is to be hidden in the layers below or not. A directory that
+/// has been looked at holds nothing but whiteouts, or not even those.
+fn remove(
+    ctx: &mut Context<DirectoryLock>,
+    dir: &Inode<Rovl>,
+    dentry: &Dentry<Rovl>,
+    hides: bool,
+    has_whiteouts: bool,
+) -> Result {
+    let inode = dentry.node()?;
+    let place = Place::prepare(ctx, dir, dentry)?;
+    let _mounter = place.layers.as_mounter();
+    let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+    if hides {
+        place.whiteout(&mut access, inode)?;
+    } else {
+        place.remove(&mut access, inode, has_whiteouts)?;
+    }
+    drop(access);
+    place.changed();
+    Ok(())
 }
 
 /// The overlay inode for what has just been made in the upper layer.
