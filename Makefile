@@ -179,7 +179,7 @@ help:
 	@echo '                        filesystem, overlay and rovl (hours; T=SUITE: some of it)'
 	@echo '  make check-differential MINUTES=N [SEED=N]   random operations on rovl, overlay'
 	@echo '                        and a plain tree, and what differs'
-	@echo '  make bench            measure bare filesystem, overlay and rovl (about 15 min);'
+	@echo '  make bench            measure bare filesystem, overlay and rovl (about 8 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'
 	@echo '  make bench QUICK=1    only see that it works (T=ROW: some of it)'
