@@ -115,7 +115,9 @@ pub(super) fn build<F: Operations>(
     match writable {
         Some((upper, work)) => {
             let upper = open_upper(context, &mut layers, upper, work, log)?;
-            sb.set_limits_from(upper.layer.root().super_block());
+            let below = upper.layer.root().super_block();
+            sb.set_limits_from(below);
+            sb.set_nosec_from(below);
             layers.upper = Some(upper);
         }
         None => sb.set_readonly(),

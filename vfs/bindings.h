@@ -31,6 +31,7 @@
 #include "helpers.h"
 
 /* Expression macros that bindgen does not see. */
+const unsigned long ROVL_CONST_SB_NOSEC = SB_NOSEC;
 const unsigned long ROVL_CONST_SB_POSIXACL = SB_POSIXACL;
 const unsigned long ROVL_CONST_SB_RDONLY = SB_RDONLY;
 const unsigned long ROVL_CONST_SB_I_NOUMASK = SB_I_NOUMASK;

@@ -289,6 +289,17 @@ impl<F: Operations> NewSuperBlock<F> {
         unsafe { (*self.0).s_time_max = (*below.as_ptr()).s_time_max };
     }
 
+    /// `SB_NOSEC`, as the filesystem below has it, to which all files are written: the
+    /// VFS may remember that a file has no privileges which a write takes away. It
+    /// forgets that when they are given to the file through this filesystem, and
+    /// nobody may change what is below.
+    pub(crate) fn set_nosec_from(&mut self, below: &SuperBlock) {
+        // SAFETY: `below` is active; a flag that is set when it is mounted.
+        let flags = unsafe { (*below.as_ptr()).s_flags };
+        // SAFETY: only we use this superblock.
+        unsafe { (*self.0).s_flags |= flags & b::SB_NOSEC };
+    }
+
     /// Hands the superblock its data; its inodes can be made from here on.
     pub(crate) fn set_data(self, data: KBox<F::Super>) -> FilledSuperBlock<F> {
         let sb = self.0;

@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Test> {
         test!(taken_by_changes).uppers(&[Fs::Xfs]).long(4),
         test!(taken_by_clone).needs(&[Fs::Xfs]),
         test!(capability_of_a_copy),
+        test!(given_after_a_write),
     ]
 }
 
@@ -241,4 +242,32 @@ fn capability_of_a_copy(t: &T) {
     sys::append_file(o.m("f"), "+").works();
     assert!(sys::xattr_opt(o.m("f"), NAME).is_none());
     assert!(effective().ends_with("0000000000000000"));
+}
+
+/// That a file has nothing that a write takes away is remembered, until it has.
+fn given_after_a_write(t: &T) {
+    let fill = |l: &Tree| {
+        l.file("f", "12345678").mode("f", 0o666);
+    };
+    same(t, fill, |dir, n| {
+        let p = dir.join("f");
+        let write = || {
+            t.as_user(1000, 1000, || {
+                sys::pwrite(&sys::open(&p, OFlags::RDWR).works(), "x", 0).works();
+            });
+            let mode = sys::mode_of(&sys::stat(&p).works());
+            (format!("{mode:o}"), sys::xattr_opt(&p, NAME).is_some())
+        };
+        n.value("first", write());
+        sys::set_xattr(&p, NAME, CAPABILITY).works();
+        n.value("with a capability", write());
+        n.value("again", write());
+        sys::chmod(&p, 0o6777).works();
+        n.value("with set-id bits", write());
+        let hard = dir.join("hard");
+        sys::link(&p, &hard).works();
+        sys::set_xattr(&hard, NAME, CAPABILITY).works();
+        sys::chmod(&hard, 0o4777).works();
+        n.value("both, by another name", write());
+    });
 }
