@@ -20,7 +20,7 @@ use crate::{
         self,
         file::{self, Owner, RegularFile, UserFile},
         file_ops::{self, Area, FileOperations, Iocb, Pipe},
-        lock::{file_inode, Context, Nothing},
+        lock::{file_inode, Context, Held, Nothing},
     },
 };
 use core::ops::Deref;
@@ -66,8 +66,7 @@ impl OpenFile {
 /// The backing file for one operation.
 enum Backing<'a> {
     Kept(&'a File),
-    /// Opened by this operation, the first after the inode was copied up; kept
-    /// unless another operation did the same at the same time.
+    /// Opened by this operation, the first after the inode was copied up.
     Once(ARef<File>),
 }
 
@@ -83,9 +82,19 @@ impl Deref for Backing<'_> {
 }
 
 /// Opens the object that stands for `user_file` now.
-fn open_real(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<ARef<File>> {
+fn open_real<H: Held>(
+    ctx: &mut Context<H>,
+    user_file: &UserFile<Rovl>,
+    real: &Real<'_>,
+) -> Result<ARef<File>> {
     let layers = layers::of(user_file.inode());
     let _mounter = layers.as_mounter();
+    let flags = real_flags(user_file, real)?;
+    user_file.open_backing(ctx, real.path, flags, &layers.cred)
+}
+
+/// With which flags that is done. Called as the mounter.
+fn real_flags(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<u32> {
     let mut flags = file::backing_flags(user_file.flags());
     if !real.is_upper {
         flags &= !file::O_ACCMODE;
@@ -94,31 +103,50 @@ fn open_real(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<ARef<File>> 
     if file::may_open_noatime(real.path)? {
         flags |= file::O_NOATIME;
     }
-    user_file.open_backing(real.path, flags, &layers.cred)
+    Ok(flags)
 }
 
 /// The backing file for the next operation, with the flags that `F_SETFL` may
 /// have changed.
-fn backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
-    let open = user_file.data();
-    let backing = match user_file.inode().data().upper() {
-        Some(_) if !open.first_is_upper => upper_backing(user_file)?,
-        _ => Backing::Kept(&open.first),
+fn backing<'f, H: Held>(
+    ctx: &mut Context<H>,
+    user_file: &'f RegularFile<Rovl>,
+) -> Result<Backing<'f>> {
+    let backing = match kept_backing(user_file) {
+        Some(kept) => Backing::Kept(kept),
+        None => {
+            let upper = open_real(ctx, user_file, &inode::real(user_file.inode())?)?;
+            // Whoever comes first keeps its own for the others.
+            let _ = user_file.data().upper.populate(upper.clone());
+            Backing::Once(upper)
+        }
     };
     follow_flags(user_file, &backing);
     Ok(backing)
 }
 
-/// The upper backing file of a file that was opened on a lower one.
-fn upper_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
+/// The backing file, unless the inode was copied up after the file was opened
+/// and nothing has opened the copy for it.
+fn kept_backing(user_file: &RegularFile<Rovl>) -> Option<&File> {
     let open = user_file.data();
-    if let Some(upper) = open.upper.as_ref() {
-        return Ok(Backing::Kept(upper));
+    match user_file.inode().data().upper() {
+        Some(_) if !open.first_is_upper => open.upper.as_ref().map(|upper| &**upper),
+        _ => Some(&open.first),
     }
-    let upper = open_real(user_file, &inode::real(user_file.inode())?)?;
-    // Whoever comes first keeps its own for the others.
-    let _ = open.upper.populate(upper.clone());
-    Ok(Backing::Once(upper))
+}
+
+/// The backing file for `->mmap`, where nobody may be asked whether the copy may
+/// be opened. The map keeps it; all else opens one of which is told as usual.
+fn mapped_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
+    if let Some(kept) = kept_backing(user_file) {
+        return Ok(Backing::Kept(kept));
+    }
+    let layers = layers::of(user_file.inode());
+    let _mounter = layers.as_mounter();
+    let real = inode::real(user_file.inode())?;
+    let flags = real_flags(user_file, &real)?;
+    let file = user_file.open_backing_unnoticed(real.path, flags, &layers.cred)?;
+    Ok(Backing::Once(file))
 }
 
 /// Makes `F_SETFL` of the user file reach the backing file.
@@ -179,7 +207,10 @@ impl FileOperations for Rovl {
         if user_file.is_executed() && real.is_upper && real.path.inode()?.is_open_for_write() {
             return Err(ETXTBSY);
         }
-        Ok(OpenFile::new(open_real(user_file, &real)?, real.is_upper))
+        Ok(OpenFile::new(
+            open_real(ctx, user_file, &real)?,
+            real.is_upper,
+        ))
     }
 
     fn can_direct_io(open: &OpenFile) -> bool {
@@ -187,7 +218,7 @@ impl FileOperations for Rovl {
     }
 
     fn llseek(
-        _ctx: &mut Context<Nothing>,
+        ctx: &mut Context<Nothing>,
         user_file: &RegularFile<Self>,
         offset: i64,
         whence: u32,
@@ -200,7 +231,7 @@ impl FileOperations for Rovl {
         }
         let at = {
             let _mounter = layers::of(inode).as_mounter();
-            vfs::namei::llseek(&*backing(user_file)?, offset, whence)?
+            vfs::namei::llseek(&*backing(ctx, user_file)?, offset, whence)?
         };
         user_file.seek(at, file_ops::SEEK_SET, max, at)
     }
@@ -211,7 +242,7 @@ impl FileOperations for Rovl {
         to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();
-        let backing = backing(user_file)?;
+        let backing = backing(ctx, user_file)?;
         iocb.read(ctx, &backing, &layers::of(user_file.inode()).cred, to)
     }
 
@@ -224,7 +255,7 @@ impl FileOperations for Rovl {
         let inode = user_file.inode();
         let mut locked = ctx.lock_inode(inode);
         inode::check_mutable(inode)?;
-        let backing = backing(user_file)?;
+        let backing = backing(&mut locked, user_file)?;
         iocb.write(&mut locked, &backing, &layers::of(inode).cred, from)
     }
 
@@ -234,7 +265,7 @@ impl FileOperations for Rovl {
         pipe: Pipe<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();
-        let backing = backing(user_file)?;
+        let backing = backing(ctx, user_file)?;
         iocb.splice_from(ctx, &backing, &layers::of(user_file.inode()).cred, pipe)
     }
 
@@ -247,12 +278,13 @@ impl FileOperations for Rovl {
         let inode = user_file.inode();
         let mut locked = ctx.lock_inode(inode);
         inode::check_mutable(inode)?;
-        let backing = backing(user_file)?;
+        let backing = backing(&mut locked, user_file)?;
         iocb.splice_to(&mut locked, &backing, &layers::of(inode).cred, pipe)
     }
 
     fn mmap(user_file: &RegularFile<Self>, area: Area<'_>) -> Result {
-        let backing = backing(user_file)?;
+        let backing = mapped_backing(user_file)?;
+        follow_flags(user_file, &backing);
         area.map::<Self>(&backing, &layers::of(user_file.inode()).cred)
     }
 
@@ -262,7 +294,7 @@ impl FileOperations for Rovl {
         range: (i64, i64),
         datasync: bool,
     ) -> Result {
-        let backing = backing(user_file)?;
+        let backing = backing(ctx, user_file)?;
         // Nothing that is ours to write is in a lower file.
         if !is_upper(user_file, &backing) {
             return Ok(());
@@ -285,7 +317,7 @@ impl FileOperations for Rovl {
     ) -> Result {
         let inode = user_file.inode();
         let mut locked = ctx.lock_inode(inode);
-        let backing = backing(user_file)?;
+        let backing = backing(&mut locked, user_file)?;
         user_file.remove_privileges(&mut locked)?;
         let done = {
             let _mounter = layers::of(inode).as_mounter();
@@ -295,8 +327,13 @@ impl FileOperations for Rovl {
         done
     }
 
-    fn fadvise(user_file: &RegularFile<Self>, offset: i64, len: i64, advice: i32) -> Result {
-        let backing = backing(user_file)?;
+    fn fadvise(
+        ctx: &mut Context<Nothing>,
+        user_file: &RegularFile<Self>,
+        (offset, len): (i64, i64),
+        advice: i32,
+    ) -> Result {
+        let backing = backing(ctx, user_file)?;
         let _mounter = layers::of(user_file.inode()).as_mounter();
         file::fadvise(&backing, offset, len, advice)
     }
@@ -327,7 +364,7 @@ impl FileOperations for Rovl {
         let dedupe = flags & file_ops::REMAP_FILE_DEDUP != 0;
         let mut locked = ctx.lock_inode(to.inode());
         inode::check_mutable(to.inode())?;
-        let (source, target) = (backing(from)?, backing(to)?);
+        let (source, target) = (backing(&mut locked, from)?, backing(&mut locked, to)?);
         // Nothing is copied up to save space: of two lower files there is
         // nothing that could be shared.
         if !is_upper(to, &target) || (dedupe && !is_upper(from, &source)) {
@@ -369,7 +406,7 @@ fn copy_below(
     flags: u32,
 ) -> Result<usize> {
     let mut locked = ctx.lock_inode(to.inode());
-    let (source, target) = (backing(from)?, backing(to)?);
+    let (source, target) = (backing(&mut locked, from)?, backing(&mut locked, to)?);
     to.remove_privileges(&mut locked)?;
     let copied = {
         let _mounter = layers::of(to.inode()).as_mounter();

@@ -30,6 +30,11 @@
 
 #include "helpers.h"
 
+/* Exported to modules, and declared in fs/internal.h only. */
+struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
+				      const struct file *user_file);
+void backing_file_set_user_path(struct file *f, const struct path *path);
+
 /* Expression macros that bindgen does not see. */
 const unsigned long ROVL_CONST_SB_NOSEC = SB_NOSEC;
 const unsigned long ROVL_CONST_SB_POSIXACL = SB_POSIXACL;

@@ -92,15 +92,17 @@ impl<F: FileSystem> UserFile<F> {
     }
 
     /// `backing_file_open`: opens `path`, of another filesystem, as the file
-    /// that stands below this one. Takes no lock that could be held here, not
-    /// even `mmap_lock`.
+    /// that stands below this one. Whoever watches that filesystem is told, and
+    /// may be asked for permission (`FAN_OPEN_PERM`): what he looks at first may
+    /// not be locked. So this takes a context, which `->mmap` has not.
     ///
     /// # Errors
     ///
     /// `EPERM` for an immutable file and writing; what the filesystem says
     /// else.
-    pub(crate) fn open_backing(
+    pub(crate) fn open_backing<H: Held>(
         &self,
+        _context: &mut Context<H>,
         path: Path<'_>,
         flags: u32,
         cred: &Credential,
@@ -112,6 +114,49 @@ impl<F: FileSystem> UserFile<F> {
             unsafe { b::backing_file_open(self.as_ptr(), flags as c_int, &path, cred.as_ptr()) };
         // SAFETY: as `backing_file_open` returns it.
         unsafe { own_file(file) }
+    }
+
+    /// As [`UserFile::open_backing`], with nobody told or asked
+    /// (`FMODE_NONOTIFY`), for `->mmap`: a listener that looks at the address
+    /// space before he answers would wait for `mmap_lock`, and we for him.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn open_backing_unnoticed(
+        &self,
+        path: Path<'_>,
+        flags: u32,
+        cred: &Credential,
+    ) -> Result<ARef<File>> {
+        let below = path.inode()?.flags();
+        let may_change = below & b::S_IMMUTABLE == 0;
+        let may_overwrite = below & b::S_APPEND == 0 || flags & O_APPEND != 0;
+        if flags & O_ACCMODE != b::O_RDONLY && !(may_change && may_overwrite) {
+            return Err(EPERM);
+        }
+        let path = path.as_c();
+        // SAFETY: the user file is valid; the result is ours alone.
+        let file =
+            unsafe { b::alloc_empty_backing_file(flags as c_int, cred.as_ptr(), self.as_ptr()) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
+        let file = Unopened(file);
+        // SAFETY: the file is ours alone and not open yet.
+        unsafe { b::rovl_file_set_nonotify(file.as_ptr()) };
+        // SAFETY: the user file is valid, and its path does not change.
+        let user_path = unsafe { b::rovl_file_user_path(self.as_ptr()) };
+        // SAFETY: the user file pins its path.
+        unsafe { b::path_get(user_path) };
+        // SAFETY: ours alone and without a path; it takes over the references
+        // taken above, and drops them in the end.
+        unsafe { b::backing_file_set_user_path(file.as_ptr(), user_path) };
+        // SAFETY: ours alone and not open; opening it takes a reference.
+        unsafe { (*file.as_ptr()).__bindgen_anon_1.__f_path.mnt = path.mnt };
+        // SAFETY: not open, with its mount set; the dentry is positive, since
+        // `inode` found one, and pinned by `path`.
+        to_result(unsafe { b::finish_open(file.as_ptr(), path.dentry, None) })?;
+        // SAFETY: counted for us, and open.
+        unsafe { own_file(file.into_raw()) }
     }
 
     /// `file_remove_privs`: a write is about to take set-id bits and file
@@ -183,6 +228,34 @@ unsafe fn own_file(file: *mut b::file) -> Result<ARef<File>> {
     let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
     // SAFETY: counted for us; nobody else knows it, so no `fdget_pos` is on it.
     Ok(unsafe { ARef::from_raw(file.cast()) })
+}
+
+/// A file that has been allocated and is not open.
+///
+/// # Invariants
+///
+/// It is counted for us, and known to nobody else.
+struct Unopened(NonNull<b::file>);
+
+impl Unopened {
+    fn as_ptr(&self) -> *mut b::file {
+        self.0.as_ptr()
+    }
+
+    /// The file, which has been opened, and the reference to it.
+    fn into_raw(self) -> *mut b::file {
+        let file = self.0.as_ptr();
+        core::mem::forget(self);
+        file
+    }
+}
+
+impl Drop for Unopened {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours (type invariant). `fput` takes files that
+        // could not be opened.
+        unsafe { b::fput(self.0.as_ptr()) };
+    }
 }
 
 /// `__fput_sync`: closes a file at once, and not when the task goes back to user

@@ -77,7 +77,8 @@ pub(crate) trait FileOperations: FileSystem {
         pipe: Pipe<'_>,
     ) -> Result<usize>;
 
-    /// `->mmap`; `mmap_lock` is held for writing.
+    /// `->mmap`; `mmap_lock` is held for writing: nothing may wait for somebody
+    /// who looks at this address space.
     fn mmap(file: &RegularFile<Self>, area: Area<'_>) -> Result;
 
     /// `->fsync` of the bytes from `range.0` to `range.1`, both included.
@@ -100,8 +101,13 @@ pub(crate) trait FileOperations: FileSystem {
         len: i64,
     ) -> Result;
 
-    /// `->fadvise`.
-    fn fadvise(file: &RegularFile<Self>, offset: i64, len: i64, advice: i32) -> Result;
+    /// `->fadvise` of `range.1` bytes at `range.0`.
+    fn fadvise(
+        ctx: &mut Context<Nothing>,
+        file: &RegularFile<Self>,
+        range: (i64, i64),
+        advice: i32,
+    ) -> Result;
 
     /// `->copy_file_range` between two files of this type of filesystem;
     /// `to` is open for writing.
@@ -548,9 +554,11 @@ impl<F: FileOperations> Table<F> {
         len: b::loff_t,
         advice: c_int,
     ) -> c_int {
+        // SAFETY: the entry point of the operation; no locks are held.
+        let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: open, so `open` has run; pinned by the caller.
         let file = unsafe { RegularFile::<F>::from_raw(file) };
-        to_int(F::fadvise(file, offset, len, advice))
+        to_int(F::fadvise(&mut ctx, file, (offset, len), advice))
     }
 
     /// The other file of an operation on two, if it is a regular file of `F` as

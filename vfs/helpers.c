@@ -270,6 +270,9 @@ void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file)
 	init_sync_kiocb(kiocb, file);
 }
 
+void rovl_file_set_nonotify(struct file *file) { file_set_fsnotify_mode(file, FMODE_NONOTIFY); }
+const struct path *rovl_file_user_path(const struct file *file) { return file_user_path(file); }
+
 /* As setfl() of fs/fcntl.c does it. */
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags)
 {

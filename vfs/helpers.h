@@ -97,6 +97,8 @@ void rovl_posix_acl_seen(struct mnt_idmap *idmap, const struct super_block *sb,
 void rovl_acl_dont_cache(struct inode *inode);
 
 void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
+void rovl_file_set_nonotify(struct file *file);
+const struct path *rovl_file_user_path(const struct file *file);
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
 
 /* layout.c: what the Rust side compares itself with when it is loaded. */

@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         test!(fanotify_with_file_ids),
         test!(file_ids_of_the_whole_are_refused),
         test!(fanotify_permission),
+        test!(maps_of_old_descriptors_ask_nobody),
         test!(file_ids).needs(&[Fs::Other]),
         test!(file_ids_are_not_used_again),
         test!(layers_tell_nothing_twice),
@@ -349,6 +350,24 @@ impl Fanotify {
         ))
     }
 
+    /// Says whether what was asked about `fd` may be done.
+    #[track_caller]
+    fn answer(&self, fd: &OwnedFd, allow: bool) {
+        let response = libc::fanotify_response {
+            fd: fd.as_raw_fd(),
+            response: if allow {
+                libc::FAN_ALLOW
+            } else {
+                libc::FAN_DENY
+            },
+        };
+        // SAFETY: plain numbers, of which the bytes are read.
+        let bytes = unsafe {
+            std::slice::from_raw_parts((&raw const response).cast::<u8>(), size_of_val(&response))
+        };
+        sys::write(&self.fd, bytes).works();
+    }
+
     fn read(&self) -> Vec<Event> {
         let mut all = Vec::new();
         let mut buf = vec![0u8; 65536];
@@ -552,22 +571,7 @@ fn fanotify_permission(t: &T) {
                     questions.push(format!("{:#x} {:?}", event.mask, path.strip_prefix(dir)));
                     // The listener may look at the file itself.
                     n.result("what the listener reads", sys::pread(&fd, 3, 0));
-                    let response = libc::fanotify_response {
-                        fd: fd.as_raw_fd(),
-                        response: if allow {
-                            libc::FAN_ALLOW
-                        } else {
-                            libc::FAN_DENY
-                        },
-                    };
-                    // SAFETY: plain numbers, of which the bytes are read.
-                    let bytes = unsafe {
-                        std::slice::from_raw_parts(
-                            (&raw const response).cast::<u8>(),
-                            size_of_val(&response),
-                        )
-                    };
-                    sys::write(&group.fd, bytes).works();
+                    group.answer(&fd, allow);
                 }
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
@@ -575,6 +579,81 @@ fn fanotify_permission(t: &T) {
             n.value(format!("asked for {name}"), questions);
         }
     });
+}
+
+/// A descriptor from before the copy-up, of which a map is the first use after it:
+/// the map is made with the address space locked, and who has to be asked for
+/// permission to open the copy may look at that address space before he answers.
+fn maps_of_old_descriptors_ask_nobody(t: &T) {
+    t.better_than_overlay("an old descriptor is mapped from the lower file forever");
+    const NAMES: [&str; 2] = ["f", "g"];
+    let own = t.own_fs(Fs::Ext4, 32);
+    let o = t
+        .stack()
+        .lower(|l| {
+            for name in NAMES {
+                l.file(name, pattern(8192, 1));
+            }
+        })
+        .upper_in(&own.at)
+        .mount();
+    let read_only = sys::open(o.m("f"), OFlags::RDONLY).works();
+    sys::pwrite(&sys::open(o.m("f"), OFlags::RDWR).works(), "NEW", 0).works();
+    // That one goes over to the copy, too: it is made when this has been opened.
+    let writable = sys::open(o.m("g"), OFlags::RDWR | OFlags::TRUNC).works();
+    sys::truncate(o.m("g"), 4096).works();
+    let group = Fanotify::new(t, &own.at, libc::FAN_CLASS_CONTENT);
+    let mask = libc::FAN_OPEN_PERM;
+    if let Err(e) = group.mark(libc::FAN_MARK_FILESYSTEM, mask, &own.at) {
+        assert_eq!(e.errno, Errno::INVAL);
+        t.skip("the kernel has no permission events");
+    }
+    for (name, fd) in NAMES.iter().zip([&read_only, &writable]) {
+        let mapper = crate::watch::Process::start("map", || {
+            let write = *name == "g";
+            let map = Map::new(fd, 4096, write, true).works();
+            if write {
+                map.put(0, b"NEW");
+            }
+            i32::from(map.get(0, 3) != b"NEW")
+        });
+        let pid = mapper.pid();
+        let mut asked = 0;
+        let mut status = None;
+        crate::watch::until("the map is made", || {
+            for fd in group.read().iter().filter_map(|event| event.fd.as_ref()) {
+                asked += 1;
+                let path = format!("/proc/{pid}/smaps_rollup");
+                let look = crate::watch::start("a look at the address space", move || {
+                    std::fs::read(path).is_ok()
+                });
+                assert!(look.finish());
+                group.answer(fd, true);
+            }
+            status = crate::env::try_wait(pid);
+            status.is_some()
+        });
+        assert_eq!((status, asked), (Some(0), 0), "{name}");
+    }
+    // Who is asked for all else is asked as before.
+    let fd = read_only.try_clone().expect("dup");
+    let mut reader = crate::watch::start("read", move || sys::pread(&fd, 3, 0));
+    let mut asked = 0;
+    while !reader.is_done() {
+        for fd in group.read().iter().filter_map(|event| event.fd.as_ref()) {
+            asked += 1;
+            group.answer(fd, true);
+        }
+    }
+    assert_eq!(reader.finish().works(), b"NEW");
+    assert_eq!(asked, 1, "to read");
+    drop(group);
+    drop((read_only, writable));
+    assert_eq!(sys::read_file(o.u("g")).works()[..3], *b"NEW");
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+    o.mount().works();
 }
 
 /// File ids tell objects apart, and stay with them: over a copy-up, and while
