@@ -97,24 +97,31 @@ impl InodeOperations for Rovl {
         let inode = dentry.node()?;
         let layers = layers::of(inode);
         attr.prepare(dentry, idmap)?;
-        match attr.new_size() {
+        attr.without_file().leave_set_id_to_below();
+        let is_done = match attr.new_size() {
             Some(size) => {
                 crate::inode::check_mutable(inode)?;
                 if inode.data().upper().is_none() && inode.size() != size {
-                    // The copy may have the new size already, and filesystems
-                    // leave the times alone where that does not change.
+                    // The copy has the new size already, and filesystems leave
+                    // the times alone where that does not change.
                     attr.touch();
                 }
-                copyup::copy_up_prefix(ctx, dentry, size)?
+                copyup::copy_up_truncated(ctx, dentry, size, attr)?
             }
-            None => copyup::copy_up(ctx, dentry)?,
-        }
+            None => {
+                copyup::copy_up(ctx, dentry)?;
+                false
+            }
+        };
         let upper = inode.data().upper().ok_or(EIO)?;
-        attr.without_file().leave_set_id_to_below();
-        let _mounter = layers.as_mounter();
-        let changed = ctx
-            .want_write(layers.upper_mnt()?)?
-            .set_attributes(upper, attr);
+        let changed = match is_done {
+            true => Ok(()),
+            false => {
+                let _mounter = layers.as_mounter();
+                ctx.want_write(layers.upper_mnt()?)?
+                    .set_attributes(upper, attr)
+            }
+        };
         inode.copy_attributes(upper.positive()?);
         changed
     }

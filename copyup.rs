@@ -31,7 +31,7 @@ use crate::{
     layers::{self, Layers, Rovl, Upper},
     vfs::{
         self,
-        attr::Stat,
+        attr::{Attributes, Stat},
         inode::Kind,
         lock::{file_dentry, Context, Held},
         Dentry, Inode, Path,
@@ -41,12 +41,17 @@ use in_flight::{Leadership, Role};
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 use pause::Point;
 
-/// How much of a regular file's data is wanted.
+/// How much of a regular file is wanted.
 #[derive(Clone, Copy)]
-enum Extent {
+enum Extent<'a> {
     Whole,
-    /// The first so many bytes: the caller is about to truncate it there.
-    Prefix(i64),
+    /// The first `size` bytes, with `change`, which says so. Data that is cut off
+    /// cannot be put back, so the copy is changed before it gets its name: if that
+    /// fails, the lower file is still there.
+    Truncated {
+        size: i64,
+        change: &'a Attributes,
+    },
 }
 
 /// Makes sure that the object at `dentry` is in the upper layer, and its
@@ -58,23 +63,32 @@ enum Extent {
 /// if somebody else puts something in the object's place in the upper layer, and
 /// whatever the layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
 pub(crate) fn copy_up<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
-    copy_up_extent(ctx, dentry, Extent::Whole)
+    copy_up_extent(ctx, dentry, Extent::Whole)?;
+    Ok(())
 }
 
-/// As [`copy_up`], for a caller that truncates a regular file to `len` bytes at
-/// once: what lies behind is not copied.
-pub(crate) fn copy_up_prefix<H: Held>(
+/// As [`copy_up`], for a caller that truncates a regular file to `size` bytes by
+/// `change`: what lies behind is not copied. Returns whether the change has been
+/// made; it has not where the object was in the upper layer, or somebody else
+/// has copied it.
+pub(crate) fn copy_up_truncated<H: Held>(
     ctx: &mut Context<H>,
     dentry: &Dentry<Rovl>,
-    len: i64,
-) -> Result {
-    copy_up_extent(ctx, dentry, Extent::Prefix(len))
+    size: i64,
+    change: &Attributes,
+) -> Result<bool> {
+    copy_up_extent(ctx, dentry, Extent::Truncated { size, change })
 }
 
-fn copy_up_extent<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Extent) -> Result {
+fn copy_up_extent<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+    extent: Extent<'_>,
+) -> Result<bool> {
     let inode = dentry.node()?;
+    let mut changed = false;
     if inode.data().upper().is_some() {
-        return Ok(());
+        return Ok(changed);
     }
     layers::of(inode).upper()?;
     // An object without a name needs no place, and so no ancestors.
@@ -89,9 +103,9 @@ fn copy_up_extent<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: 
         } else {
             Extent::Whole
         };
-        copy_up_one(ctx, &next, extent)?;
+        changed = copy_up_one(ctx, &next, extent)?;
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// The object nearest to the root, `dentry` or above it, that is not in the
@@ -107,13 +121,18 @@ fn topmost_lower(dentry: &Dentry<Rovl>) -> Result<ARef<Dentry<Rovl>>> {
     }
 }
 
-/// Step 1, for one object whose parent is in the upper layer.
-fn copy_up_one<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>, extent: Extent) -> Result {
+/// Step 1, for one object whose parent is in the upper layer. Returns whether the
+/// copy is ours and has been changed as `extent` says.
+fn copy_up_one<H: Held>(
+    ctx: &mut Context<H>,
+    dentry: &Dentry<Rovl>,
+    extent: Extent<'_>,
+) -> Result<bool> {
     let inode = dentry.node()?;
     let table = &inode.sb().data().in_flight;
     loop {
         if inode.data().upper().is_some() {
-            return Ok(());
+            return Ok(false);
         }
         match table.enter(dentry)? {
             // Whoever waited looks at what came of it: if it failed, he tries
@@ -147,22 +166,23 @@ struct Copy<'a> {
     /// What is copied.
     source: Path<'a>,
     stat: Stat,
-    extent: Extent,
+    extent: Extent<'a>,
     /// The mounter, but charged for space as the caller is.
     writer: ARef<Credential>,
 }
 
-/// Steps 2 to 6. The record ends after the outcome stands.
+/// Steps 2 to 6. The record ends after the outcome stands. Returns as
+/// [`copy_up_one`] does.
 fn lead_copy<H: Held>(
     ctx: &mut Context<H>,
     dentry: &Dentry<Rovl>,
-    extent: Extent,
+    extent: Extent<'_>,
     lead: &Leadership<'_>,
-) -> Result {
+) -> Result<bool> {
     let inode = dentry.node()?;
     if inode.data().upper().is_some() {
         // The one before us was done between our look and our entry.
-        return Ok(());
+        return Ok(false);
     }
     // Splicing ends at any signal, and the caller would begin again; a timer that is
     // faster than the copy would keep it from ever being done.
@@ -184,9 +204,13 @@ fn lead_copy<H: Held>(
         writer: writer.finish(),
     };
     match inode.kind() {
-        Kind::Regular => copy.regular(ctx, lead),
-        Kind::Directory | Kind::Symlink | Kind::Special => copy.other(ctx, lead),
+        Kind::Regular => copy.regular(ctx, lead)?,
+        Kind::Directory | Kind::Symlink | Kind::Special => {
+            copy.other(ctx, lead)?;
+            return Ok(false);
+        }
     }
+    Ok(matches!(extent, Extent::Truncated { .. }))
 }
 
 impl Copy<'_> {
@@ -206,11 +230,23 @@ impl Copy<'_> {
     fn fill<H: Held>(&self, ctx: &mut Context<H>, file: &File, lead: &Leadership<'_>) -> Result {
         let has_data = self.copy_data(ctx, file, lead)?;
         self.copy_metadata(ctx, file_dentry(file))?;
+        self.change(ctx, file_dentry(file))?;
         if has_data {
             // A crash after the name appears must not show an empty file.
             ctx.fsync(file)?;
         }
         Ok(())
+    }
+
+    /// What the caller wants changed of a file that he truncates.
+    fn change<H: Held>(&self, ctx: &mut Context<H>, to: &Dentry) -> Result {
+        let Extent::Truncated { change, .. } = self.extent else {
+            return Ok(());
+        };
+        pause::point(Point::Change);
+        // It is changed by being used, and we may have to begin again.
+        ctx.want_write(&self.upper.layer.mnt)?
+            .set_attributes(to, &mut change.clone())
     }
 
     /// A directory, symlink or special file: made under a temporary name and

@@ -31,7 +31,7 @@ impl Copy<'_> {
     ) -> Result<bool> {
         let size = match self.extent {
             Extent::Whole => self.stat.size(),
-            Extent::Prefix(len) => self.stat.size().min(len),
+            Extent::Truncated { size, .. } => self.stat.size().min(size),
         };
         if size <= 0 {
             return Ok(false);

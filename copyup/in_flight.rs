@@ -173,8 +173,8 @@ impl Leadership<'_> {
     }
 
     /// What came of it.
-    pub(crate) fn end(mut self, result: Result) -> Result {
-        self.result = result;
+    pub(crate) fn end<T>(mut self, result: Result<T>) -> Result<T> {
+        self.result = result.as_ref().map(|_| ()).map_err(|&error| error);
         result
     }
 }

@@ -21,6 +21,9 @@ pub(crate) enum Point {
     Nameless,
     /// A chunk of data has been copied.
     Chunk,
+    /// The copy is as the lower file, as far as that is wanted, and is changed as
+    /// the caller asked next. Only for one who truncates.
+    Change,
     /// The copy is whole; no directory is locked.
     Publish,
     /// The copy has its name and is not announced yet: the directory it is in,
@@ -94,6 +97,7 @@ mod armed {
     static ENTERED: Gate = Gate::new();
     static NAMELESS: Gate = Gate::new();
     static CHUNK: Gate = Gate::new();
+    static CHANGE: Gate = Gate::new();
     static PUBLISH: Gate = Gate::new();
     static LINKED: Gate = Gate::new();
     static WAITER: Gate = Gate::new();
@@ -104,6 +108,7 @@ mod armed {
             Point::Entered => ENTERED.pass(),
             Point::Nameless => NAMELESS.pass(),
             Point::Chunk => CHUNK.pass(),
+            Point::Change => CHANGE.pass(),
             Point::Publish => PUBLISH.pass(),
             Point::Linked => LINKED.pass(),
             Point::Waiter => WAITER.pass(),
@@ -175,7 +180,7 @@ mod armed {
 
     /// The files of all points; they go when this is dropped.
     pub(crate) struct Files {
-        _files: [Pin<KBox<File<Control>>>; 6],
+        _files: [Pin<KBox<File<Control>>>; 7],
         _no_tmpfile: Pin<KBox<File<NoTmpfile>>>,
     }
 
@@ -190,6 +195,7 @@ mod armed {
                     file(c"entered", &ENTERED)?,
                     file(c"nameless", &NAMELESS)?,
                     file(c"chunk", &CHUNK)?,
+                    file(c"change", &CHANGE)?,
                     file(c"publish", &PUBLISH)?,
                     file(c"linked", &LINKED)?,
                     file(c"waiter", &WAITER)?,

@@ -11,6 +11,7 @@ use kernel::{error::to_result, prelude::*};
 pub(crate) use super::bindings::{kgid_t, kuid_t, timespec64};
 
 /// `struct iattr`: what is to change, and to what.
+#[derive(Clone)]
 #[repr(transparent)]
 pub(crate) struct Attributes(b::iattr);
 

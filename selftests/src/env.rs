@@ -344,6 +344,17 @@ impl OwnFs {
     }
 }
 
+impl OwnFs {
+    /// As [`OwnFs::umount_and_check`], after it was shut down: its journal is
+    /// replayed first.
+    #[track_caller]
+    pub fn umount_and_check_replayed(&self) {
+        sys::umount(&self.at).works();
+        self.mount();
+        self.umount_and_check();
+    }
+}
+
 /// mkfs.
 #[track_caller]
 pub fn make_fs(fs: Fs, device: &Path) {

@@ -18,6 +18,8 @@ pub enum Point {
     Nameless,
     /// A chunk of data has been copied.
     Chunk,
+    /// The copy of a file that is truncated gets its size.
+    Change,
     /// All is copied, and no directory locked yet.
     Publish,
     /// The copy has its name, and the upper directory is locked.
@@ -41,6 +43,7 @@ impl Point {
             Point::Entered => "entered",
             Point::Nameless => "nameless",
             Point::Chunk => "chunk",
+            Point::Change => "change",
             Point::Publish => "publish",
             Point::Linked => "linked",
             Point::Waiter => "waiter",

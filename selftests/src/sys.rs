@@ -832,6 +832,17 @@ impl Drop for Frozen {
     }
 }
 
+/// Shuts the file system that has `at` down, as after an error of the disk: what is
+/// not on the disk is lost, and all that would change something fails.
+pub fn shut_down(at: &Path) -> Res<()> {
+    const FS_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
+    const NO_LOG_FLUSH: u32 = 2;
+    let fd = open(at, OFlags::RDONLY)?;
+    // SAFETY: reads a number.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_SHUTDOWN, &NO_LOG_FLUSH) };
+    wrap_raw(i64::from(r), || format!("shutdown of {at:?}")).map(drop)
+}
+
 /// A directory on which a test mounts things of its own.
 pub fn private_mounts() {
     use rustix::mount::{mount_change, MountPropagationFlags};

@@ -7,7 +7,7 @@ use super::kills::{in_process, kill};
 use super::links::{second, SIZE, STOP};
 use super::ops::UPPERS;
 use super::CAPABILITY;
-use crate::env::T;
+use crate::env::{check_fs, mount_device, Fs, T};
 use crate::fuse::PIECE;
 use crate::pause::{self, Pause, Point};
 use crate::runner::Test;
@@ -28,6 +28,8 @@ pub fn tests() -> Vec<Test> {
         test("R10_truncate_with_capabilities", with_capabilities),
         test("R10_open_while_it_is_truncated", open_while_it_is_truncated),
         test("R10_truncate_that_fails_cuts_nothing", truncate_fails),
+        test("R10_truncate_refused_by_the_disk", refused_by_the_disk),
+        test("R10_size_refused_by_the_upper_fs", refused_by_the_upper_fs),
         test("R10_truncate_that_is_killed_cuts_nothing", truncate_killed),
         test("R10_size_changed_at_each_pause_point", at_each_point).long(2),
         test(
@@ -233,6 +235,109 @@ fn truncate_fails(t: &T) {
     assert!(sys::read_file(o.m("d/f")).works() == pattern(SIZE, 1));
     drop(sys::open(o.m("d/f"), OFlags::RDWR).works());
     assert!(sys::read_file(o.u("d/f")).works() == pattern(SIZE, 1));
+}
+
+/// Ways to make a file shorter: the data of what is cut off is not copied, so there
+/// is no way back once it is gone.
+const SHORTER: [Change; 3] = [
+    Change {
+        name: "truncate to nothing",
+        run: |o, p| sys::truncate(o.m(p), 0),
+        size: 0,
+        kept: 0,
+    },
+    Change {
+        name: "truncate to an odd size",
+        run: |o, p| sys::truncate(o.m(p), 5001),
+        size: 5001,
+        kept: 5001,
+    },
+    Change {
+        name: "open with O_TRUNC",
+        run: |o, p| sys::open(o.m(p), OFlags::WRONLY | OFlags::TRUNC).map(drop),
+        size: 0,
+        kept: 0,
+    },
+];
+
+/// The copy is there, with what is wanted of the data, and its disk fails when it
+/// gets its size: an error, and the old file.
+fn refused_by_the_disk(t: &T) {
+    pause::need(t);
+    let data = pattern(SIZE, 1);
+    for change in &SHORTER {
+        let own = t.own_fs(Fs::Ext4, 32);
+        let o = t
+            .stack()
+            .lower(|l| {
+                l.file("d/f", &data).owner("d/f", 1000, 1000);
+            })
+            .upper_in(&own.at)
+            .of_a_round()
+            .mount();
+        // Or there would be no directories for the layer afterwards.
+        sys::syncfs(&sys::open(&own.at, OFlags::RDONLY).works()).works();
+        let old = sys::open(o.m("d/f"), OFlags::RDONLY).works();
+        let armed = Pause::once(Point::Change);
+        let (at, run) = (o.clone(), change.run);
+        let cutter = start(change.name, move || run(&at, "d/f"));
+        armed.wait_standing(1);
+        sys::shut_down(&own.at).works();
+        armed.go_on();
+        cutter.finish().fails(Errno::IO);
+        let what = change.name;
+        assert_eq!(sys::fstat(&old).works().st_size as usize, SIZE, "{what}");
+        assert!(sys::pread(&old, SIZE, 0).works() == data, "{what}");
+        drop(old);
+        let there = sys::open(o.m("d/f"), OFlags::RDONLY).works();
+        assert!(sys::pread(&there, SIZE, 0).works() == data, "{what}");
+        drop(there);
+        o.umount();
+        own.umount_and_check_replayed();
+        own.mount();
+        o.mount().works();
+        assert!(sys::read_file(o.m("d/f")).works() == data, "{what}");
+        (change.run)(&o, "d/f").works();
+        change.check(&o, "d/f", &data, "after that");
+        o.finish();
+        own.umount_and_check();
+    }
+}
+
+/// An ext4 whose files are shorter than it says: it refuses the size when all else
+/// of the copy is there.
+fn refused_by_the_upper_fs(t: &T) {
+    t.better_than_overlay("it keeps the copy");
+    let (image, at) = (t.dir.join("small.img"), t.dir.join("small"));
+    sys::mkdir(&at, 0o755).works();
+    let file = std::fs::File::create(&image).expect("image");
+    file.set_len(32 << 20).expect("image size");
+    let words = ["-q", "-F", "-O", "^extents,^64bit", "-b", "1024"];
+    let mut words = words.map(std::ffi::OsStr::new).to_vec();
+    words.push(image.as_os_str());
+    sys::run("mkfs.ext4", &words);
+    mount_device(Fs::Ext4, &image, &at, "");
+    let data = pattern(SIZE, 1);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/f", &data);
+        })
+        .upper_in(&at)
+        .mount();
+    // More than blocks in three levels of 256 can hold.
+    sys::truncate(o.m("d/f"), 20 << 30).fails(Errno::FBIG);
+    assert!(!sys::exists(o.u("d/f")), "the copy was kept");
+    o.assert_no_strays();
+    assert!(sys::read_file(o.m("d/f")).works() == data);
+    sys::truncate(o.m("d/f"), 10 << 30).works();
+    assert_eq!(sys::stat(o.u("d/f")).works().st_size, 10 << 30);
+    sys::truncate(o.m("d/f"), SIZE as u64).works();
+    assert!(sys::read_file(o.u("d/f")).works() == data);
+    o.finish();
+    sys::umount(&at).works();
+    check_fs(Fs::Ext4, &image);
+    o.work_not_checked();
 }
 
 /// A waiter takes over from one who was to truncate and was killed: he did not
