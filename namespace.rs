@@ -52,9 +52,13 @@ impl DirOperations for Rovl {
         let cred = creator(dir, dentry, idmap, new.mode())?;
         let _creator = vfs::cred::override_creds(&cred);
         let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+        let kind = Made {
+            mode: new.mode(),
+            had_no_name: false,
+        };
         let made = place.put(
             &mut access,
-            new.mode(),
+            kind,
             |name| make_at(name, new),
             |access, made| inherited.apply(access, made, setgid_of(dir, new.mode())),
         )?;
@@ -76,9 +80,14 @@ impl DirOperations for Rovl {
         if has_origin(inode) {
             whiteout::set_impure(&mut access, dir)?;
         }
+        let made = Made {
+            mode: 0,
+            // By then the file has a name, and has it no more if it fails.
+            had_no_name: from.positive()?.is_linkable(),
+        };
         place.put(
             &mut access,
-            0,
+            made,
             |mut name| name.link(from).map(|()| name),
             |_, _| Ok(()),
         )?;
@@ -254,6 +263,15 @@ fn check_same(inode: &Inode<Rovl>, found: &Inode) -> Result {
     }
 }
 
+/// What is put at a name.
+#[derive(Clone, Copy)]
+struct Made {
+    /// Zero for one more name of what there is.
+    mode: u16,
+    /// A file that was made without a name (`O_TMPFILE`) and gets its first.
+    had_no_name: bool,
+}
+
 /// A name in a directory, and the same in the upper layer.
 struct Place<'a> {
     layers: &'a Layers,
@@ -294,7 +312,7 @@ impl<'a> Place<'a> {
     fn put(
         &self,
         access: &mut WriteAccess<'_>,
-        mode: u16,
+        kind: Made,
         make: impl for<'w> FnOnce(LockedName<'w>) -> Result<LockedName<'w>>,
         finish: impl FnOnce(&mut WriteAccess<'_>, &Dentry) -> Result,
     ) -> Result<ARef<Dentry>> {
@@ -311,7 +329,7 @@ impl<'a> Place<'a> {
         drop(name);
         let temp = self.upper.temp_name()?;
         let made = make(access.lock_name(&self.upper.work, &temp)?)?.keep();
-        let is_dir = vfs::inode::is_directory(mode);
+        let is_dir = vfs::inode::is_directory(kind.mode);
         let put = finish(access, &made)
             .and_then(|()| match is_dir {
                 true => whiteout::set_opaque(access, self.layers.names, &made),
@@ -319,7 +337,9 @@ impl<'a> Place<'a> {
             })
             .and_then(|()| private::join_project(access, self.upper_dir, &made))
             .and_then(|()| self.exchange_whiteout(access, &temp, is_dir));
-        if put.is_err() || is_dir {
+        if put.is_err() && kind.had_no_name {
+            self.upper.remove_temp_link(access, &temp);
+        } else if put.is_err() || is_dir {
             // Either what was made, or the whiteout that was there.
             self.upper.remove_temp(access, &temp);
         }

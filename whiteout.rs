@@ -110,10 +110,25 @@ impl Upper {
     /// Removes what was made under a temporary name and came to nothing. There
     /// is nobody to tell if that fails; the next mount sweeps it.
     pub(crate) fn remove_temp(&self, access: &mut WriteAccess<'_>, name: &[u8]) {
+        self.remove_temp_by(access, name, |temp| temp.remove());
+    }
+
+    /// As [`Upper::remove_temp`], for a name of a file that had none before, and may
+    /// get one yet.
+    pub(crate) fn remove_temp_link(&self, access: &mut WriteAccess<'_>, name: &[u8]) {
+        self.remove_temp_by(access, name, |temp| temp.unlink_linkable());
+    }
+
+    fn remove_temp_by(
+        &self,
+        access: &mut WriteAccess<'_>,
+        name: &[u8],
+        remove: impl FnOnce(&mut LockedName<'_>) -> Result,
+    ) {
         let removed = access
             .lock_name(&self.work, name)
             .and_then(|mut temp| match temp.inode() {
-                Some(_) => temp.remove(),
+                Some(_) => remove(&mut temp),
                 None => Ok(()),
             });
         if let Err(e) = removed {

@@ -162,6 +162,12 @@ impl Inode {
         unsafe { b::rovl_inode_is_open_for_write(self.as_ptr()) }
     }
 
+    /// `I_LINKABLE`: a file without a name (`O_TMPFILE`) that may get one.
+    pub(crate) fn is_linkable(&self) -> bool {
+        // SAFETY: the inode is live.
+        unsafe { b::rovl_inode_test_state(self.as_ptr(), b::I_LINKABLE) }
+    }
+
     /// Whether this is a whiteout: a character device 0/0.
     pub(crate) fn is_whiteout(&self) -> bool {
         u32::from(self.mode()) & b::S_IFMT == b::S_IFCHR && self.rdev() == 0

@@ -494,6 +494,21 @@ impl LockedName<'_> {
         })
     }
 
+    /// Takes back a [`LockedName::link`] of what was [`Inode::is_linkable`] before:
+    /// removes the name, and what has none again may get another one, as if it had
+    /// never had this.
+    pub(crate) fn unlink_linkable(&mut self) -> Result {
+        let inode: ARef<Inode> = self.dentry().positive()?.into();
+        self.remove()?;
+        if !inode.is_dir() && inode.nlink() == 0 {
+            // SAFETY: the inode is live; the callee takes its `i_lock`. To the
+            // filesystem a file that lost its last name is one that was made
+            // without: its next name is its first.
+            unsafe { b::rovl_inode_test_and_set_state(inode.as_ptr(), b::I_LINKABLE) };
+        }
+        Ok(())
+    }
+
     /// `vfs_unlink` or `vfs_rmdir`, by what the name is.
     pub(crate) fn remove(&mut self) -> Result {
         let is_dir = self.dentry().positive()?.is_dir();

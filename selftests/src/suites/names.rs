@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::env::{Fs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
-use crate::sys::{self, Errno, Expect, FileType, OFlags, RenameFlags};
+use crate::sys::{self, Errno, Expect, FileType, IFlags, OFlags, RenameFlags};
 use crate::tree::{assert_names, assert_opaque, assert_text, assert_whiteout, Tree, OPAQUE};
 
 pub fn tests() -> Vec<Test> {
@@ -73,6 +73,7 @@ pub fn tests() -> Vec<Test> {
         test!(tmpfile_in_lower_directory),
         test!(tmpfile_exclusive),
         test!(tmpfile_link_over_whiteout),
+        test!(tmpfile_link_again_after_an_error).matrix(),
         test!(tmpfile_attributes),
         test!(dot_names),
         test!(read_only_names),
@@ -917,6 +918,40 @@ fn tmpfile_exclusive(t: &T) {
     let o = lower(t);
     let fd = tmpfile(&o, "/", OFlags::EXCL).works();
     sys::link_fd(&fd, o.m("new")).fails(Errno::NOENT);
+}
+
+/// The file has got a name already, in the work directory, when the whiteout turns
+/// out to be one that cannot be replaced.
+fn tmpfile_link_again_after_an_error(t: &T) {
+    t.better_than_overlay("it has no second chance");
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/gone", "lower");
+        })
+        .upper(|u| {
+            u.xwhiteout("d/gone");
+        })
+        .mount();
+    let whiteout = sys::open(o.u("d/gone"), OFlags::RDONLY).works();
+    let flags = sys::get_flags(&whiteout).works();
+    sys::set_flags(&whiteout, flags | IFlags::IMMUTABLE).works();
+    let fd = sys::open_mode(o.m("d"), OFlags::TMPFILE | OFlags::RDWR, 0o600).works();
+    sys::pwrite(&fd, "contents", 0).works();
+    for _ in 0..2 {
+        sys::link_fd(&fd, o.m("d/gone")).fails(Errno::PERM);
+        assert_eq!(sys::fstat(&fd).works().st_nlink, 0);
+        sys::stat(o.m("d/gone")).fails(Errno::NOENT);
+        o.assert_no_strays();
+    }
+    sys::set_flags(&whiteout, flags).works();
+    drop(whiteout);
+    sys::link_fd(&fd, o.m("d/gone")).works();
+    assert_eq!(sys::fstat(&fd).works().st_nlink, 1);
+    drop(fd);
+    o.remount();
+    assert_text(o.m("d/gone"), "contents");
+    assert_names(o.m("d"), &["gone"]);
 }
 
 fn tmpfile_link_over_whiteout(t: &T) {
