@@ -238,7 +238,7 @@ impl FileOperations for Rovl {
 
     fn read_iter(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();
@@ -248,7 +248,7 @@ impl FileOperations for Rovl {
 
     fn write_iter(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         from: &mut IovIterSource<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();
@@ -261,7 +261,7 @@ impl FileOperations for Rovl {
 
     fn splice_read(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         pipe: Pipe<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();
@@ -271,7 +271,7 @@ impl FileOperations for Rovl {
 
     fn splice_write(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         pipe: Pipe<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();

@@ -52,28 +52,28 @@ pub(crate) trait FileOperations: FileSystem {
     /// `->read_iter`. `EIOCBQUEUED` for an asynchronous read that goes on.
     fn read_iter(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         to: &mut IovIterDest<'_>,
     ) -> Result<usize>;
 
     /// `->write_iter`. `EIOCBQUEUED` for an asynchronous write that goes on.
     fn write_iter(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         from: &mut IovIterSource<'_>,
     ) -> Result<usize>;
 
     /// `->splice_read`, from the position in `iocb`, which it moves.
     fn splice_read(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         pipe: Pipe<'_>,
     ) -> Result<usize>;
 
     /// `->splice_write`, to the position in `iocb`, which it moves.
     fn splice_write(
         ctx: &mut Context<Nothing>,
-        iocb: &mut Iocb<'_, Self>,
+        iocb: Iocb<'_, Self>,
         pipe: Pipe<'_>,
     ) -> Result<usize>;
 
@@ -138,12 +138,14 @@ pub(crate) trait FileOperations: FileSystem {
     fn end_write(file: &RegularFile<Self>);
 }
 
-/// `struct kiocb`: one read or write.
+/// `struct kiocb`: one read or write that has not begun. What begins it takes it:
+/// an asynchronous one may have completed, and be gone, when that returns.
 ///
 /// # Invariants
 ///
-/// Its file is an open regular file of `F`. Who runs the operation pins it for
-/// `'a`, also if an asynchronous one completes meanwhile.
+/// It is the caller's, and its file an open regular file of `F`. Who runs the
+/// operation pins the file for `'a`, also if an asynchronous one completes
+/// meanwhile.
 pub(crate) struct Iocb<'a, F>(*mut b::kiocb, PhantomData<&'a mut F>);
 
 impl<'a, F: FileOperations> Iocb<'a, F> {
@@ -168,7 +170,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
 
     /// `backing_file_read_iter`: reads from `backing`, as `cred`.
     pub(crate) fn read<H: Held>(
-        &mut self,
+        self,
         _context: &mut Context<H>,
         backing: &File,
         cred: &Credential,
@@ -192,7 +194,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
     /// `backing_file_write_iter`: writes to `backing`, as `cred`; set-id bits
     /// go as for the caller. Freeze protection is taken inside.
     pub(crate) fn write(
-        &mut self,
+        self,
         _locked: &mut Context<InodeLock>,
         backing: &File,
         cred: &Credential,
@@ -213,7 +215,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
 
     /// `backing_file_splice_read`.
     pub(crate) fn splice_from<H: Held>(
-        &mut self,
+        self,
         _context: &mut Context<H>,
         backing: &File,
         cred: &Credential,
@@ -235,7 +237,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
 
     /// `backing_file_splice_write`; freeze protection is taken inside.
     pub(crate) fn splice_to(
-        &mut self,
+        self,
         _locked: &mut Context<InodeLock>,
         backing: &File,
         cred: &Credential,
@@ -411,10 +413,10 @@ impl<F: FileOperations> Table<F> {
         // SAFETY: the entry point of the operation; no locks are held.
         let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: the caller's, for us until this returns or completes.
-        let mut iocb = unsafe { Iocb::<F>::from_raw(iocb) };
+        let iocb = unsafe { Iocb::<F>::from_raw(iocb) };
         // SAFETY: the caller's, a destination, for us until this returns.
         let to = unsafe { IovIterDest::from_raw(to) };
-        to_count(F::read_iter(&mut ctx, &mut iocb, to))
+        to_count(F::read_iter(&mut ctx, iocb, to))
     }
 
     /// # Safety
@@ -424,10 +426,10 @@ impl<F: FileOperations> Table<F> {
         // SAFETY: the entry point of the operation; no locks are held.
         let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: the caller's, for us until this returns or completes.
-        let mut iocb = unsafe { Iocb::<F>::from_raw(iocb) };
+        let iocb = unsafe { Iocb::<F>::from_raw(iocb) };
         // SAFETY: the caller's, a source, for us until this returns.
         let from = unsafe { IovIterSource::from_raw(from) };
-        to_count(F::write_iter(&mut ctx, &mut iocb, from))
+        to_count(F::write_iter(&mut ctx, iocb, from))
     }
 
     /// Runs one splice with a synchronous iocb for the file at `*pos`.
@@ -438,7 +440,7 @@ impl<F: FileOperations> Table<F> {
     unsafe fn splice(
         file: *mut b::file,
         pos: *mut b::loff_t,
-        run: impl FnOnce(&mut Context<Nothing>, &mut Iocb<'_, F>) -> Result<usize>,
+        run: impl FnOnce(&mut Context<Nothing>, Iocb<'_, F>) -> Result<usize>,
     ) -> isize {
         let mut kiocb: b::kiocb = pin_init::zeroed();
         // SAFETY: the file is open, and pinned for the call.
@@ -448,8 +450,8 @@ impl<F: FileOperations> Table<F> {
         // SAFETY: the entry point of the operation; no locks are held.
         let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: ours, for an open file, and synchronous.
-        let mut iocb = unsafe { Iocb::<F>::from_raw(&mut kiocb) };
-        let spliced = run(&mut ctx, &mut iocb);
+        let iocb = unsafe { Iocb::<F>::from_raw(&mut kiocb) };
+        let spliced = run(&mut ctx, iocb);
         // SAFETY: per the contract.
         unsafe { *pos = kiocb.ki_pos };
         to_count(spliced)
