@@ -202,7 +202,7 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
     if data.upper().is_some() {
         return Ok(false);
     }
-    inode.set_backing(&below, true);
+    inode.set_backing(below.clone(), true);
     inode.copy_attributes(&below);
     if !below.is_dir() && inode.nlink() > below.nlink() {
         // One of several names of a lower file is a file of its own now.
@@ -254,7 +254,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         data.upper.populate(upper);
     }
     let identity = data.identity(layers)?;
-    let new = if is_shared {
+    let mut new = if is_shared {
         match sb.get_inode(
             hash_of(below),
             &|other| other.key.load(Relaxed) == key,
@@ -267,9 +267,9 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         sb.new_unhashed_inode(data)?
     };
 
-    let inode = new.inode();
     new.set_idmaps(lower_mnt, layers.upper_mnt().ok());
-    inode.set_backing(below, is_upper);
+    let inode = new.inode();
+    inode.set_backing(below.into(), is_upper);
     inode.copy_attributes(below);
     if let Ok(real) = real(inode) {
         private::init_flags(inode, real.path, real.is_upper);

@@ -15,7 +15,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::{ARef, AlwaysRefCounted},
-        atomic::{Acquire, Atomic, Release},
+        atomic::{Acquire, Atomic, Full},
     },
     types::{NotThreadSafe, Opaque},
 };
@@ -199,7 +199,9 @@ impl Inode {
 ///
 /// # Invariants
 ///
-/// `live` is set once `data` is initialised, and only then.
+/// `live` is set once `data` is initialised, and only then. `backing` and `idmaps`
+/// are counted for the slot: an inode until `destroy`, after which its memory stays
+/// for a grace period, and the mappings until `free`.
 #[repr(C)]
 pub(super) struct Slot<F: FileSystem> {
     vfs: Opaque<b::inode>,
@@ -252,8 +254,12 @@ impl<F: FileSystem> Slot<F> {
     pub(super) unsafe extern "C" fn destroy(inode: *mut b::inode) {
         // SAFETY: allocated by `alloc`.
         let slot = unsafe { Self::of(inode) };
+        // SAFETY: the field is atomic.
+        let backing = unsafe { &(*slot).backing }.xchg(core::ptr::null_mut(), Full);
+        // SAFETY: counted for the slot, which has it no more.
+        drop(unsafe { tagged_inode(backing) });
         // SAFETY: nobody else uses the inode any more; lockless path walks only
-        // look at `backing`.
+        // look at `backing` and `idmaps`.
         if unsafe { (*slot).live } {
             // SAFETY: as above.
             unsafe { (*slot).live = false };
@@ -268,6 +274,10 @@ impl<F: FileSystem> Slot<F> {
     ///
     /// Only for the VFS to call.
     pub(super) unsafe extern "C" fn free(inode: *mut b::inode) {
+        // SAFETY: allocated by `alloc`.
+        let slot = unsafe { Self::of(inode) };
+        // SAFETY: no lockless path walk looks at the slot any more.
+        drop(unsafe { core::mem::take(&mut (*slot).idmaps) });
         // SAFETY: `alloc` took it from a cache, which `kmem_cache_free` finds;
         // the cache is destroyed after an `rcu_barrier` only.
         unsafe { b::kfree(inode.cast()) };
@@ -331,22 +341,48 @@ pub(crate) struct Backing<'rcu> {
     _rcu: PhantomData<&'rcu RcuWalk>,
 }
 
-/// Through which mounts backing inodes are seen; null for one that maps no ids.
+/// The reference to an inode of which the lowest bit of the address may be set.
 ///
-/// # Invariants
+/// # Safety
 ///
-/// A mapping lives as long as an inode with it may be seen, also under RCU.
-#[derive(Clone, Copy)]
-struct Idmaps {
-    read_only: *mut b::mnt_idmap,
-    writable: *mut b::mnt_idmap,
+/// `tagged` is such a pointer or null, counted for the caller, who gives it up.
+unsafe fn tagged_inode(tagged: *mut b::inode) -> Option<ARef<Inode>> {
+    let inode = NonNull::new(tagged.map_addr(|a| a & !1))?;
+    // SAFETY: per the contract.
+    Some(unsafe { ARef::from_raw(inode.cast()) })
 }
 
-impl Default for Idmaps {
+/// Through which mounts backing inodes are seen.
+#[derive(Default)]
+struct Idmaps {
+    read_only: CountedIdmap,
+    writable: CountedIdmap,
+}
+
+/// A mapping that is counted (`mnt_idmap_get`); null for a mount that maps no ids.
+struct CountedIdmap(*mut b::mnt_idmap);
+
+impl CountedIdmap {
+    fn of(mnt: Option<&Mount>) -> Self {
+        let Some(mnt) = mnt.filter(|mnt| mnt.is_idmapped()) else {
+            return Self::default();
+        };
+        // SAFETY: the mapping lives as long as the mount.
+        Self(unsafe { b::mnt_idmap_get(mnt.id_mapping().as_ptr()) })
+    }
+}
+
+impl Default for CountedIdmap {
     fn default() -> Self {
-        Self {
-            read_only: core::ptr::null_mut(),
-            writable: core::ptr::null_mut(),
+        Self(core::ptr::null_mut())
+    }
+}
+
+impl Drop for CountedIdmap {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: counted by `of`. May be called in atomic context.
+            unsafe { b::mnt_idmap_put(self.0) };
         }
     }
 }
@@ -366,8 +402,8 @@ impl Backing<'_> {
         if self.idmap.is_null() {
             return Idmap::nop();
         }
-        // SAFETY: it lives as long as the inode may be seen (invariant of
-        // `Idmaps`), which whoever has this does.
+        // SAFETY: counted for as long as the slot may be seen (invariant of
+        // `Slot`), which whoever has this does.
         unsafe { Idmap::from_raw(self.idmap) }
     }
 }
@@ -386,13 +422,14 @@ impl<F: FileSystem> Inode<F> {
     }
 
     /// Publishes the inode of another filesystem on which this one stands, for
-    /// [`Inode::backing`]. `inode` must be pinned by this inode's data until
-    /// that is dropped, which `F` promises by naming one that its data owns.
-    ///
-    /// Once a writable one is set it stays.
-    pub(crate) fn set_backing(&self, inode: &Inode, writable: bool) {
-        let tagged = inode.as_ptr().map_addr(|a| a | usize::from(writable));
-        self.slot_backing().store(tagged, Release);
+    /// [`Inode::backing`], and keeps it.
+    pub(crate) fn set_backing(&self, inode: ARef<Inode>, writable: bool) {
+        let inode: *mut b::inode = ARef::into_raw(inode).as_ptr().cast();
+        let tagged = inode.map_addr(|a| a | usize::from(writable));
+        let before = self.slot_backing().xchg(tagged, Full);
+        // SAFETY: counted for the slot, which has it no more. Who walks a path
+        // meanwhile may look at its memory for a grace period.
+        drop(unsafe { tagged_inode(before) });
     }
 
     /// The backing inode, also without a reference to this one: the memory of
@@ -409,10 +446,10 @@ impl<F: FileSystem> Inode<F> {
         let writable = tagged.addr() & 1 != 0;
         // SAFETY: it lies in a slot (type invariant); written before the inode
         // was shown to others, and not changed after.
-        let idmaps = unsafe { (*Slot::<F>::of(self.as_ptr())).idmaps };
+        let idmaps = unsafe { &(*Slot::<F>::of(self.as_ptr())).idmaps };
         let idmap = match writable {
-            true => idmaps.writable,
-            false => idmaps.read_only,
+            true => idmaps.writable.0,
+            false => idmaps.read_only.0,
         };
         (!inode.is_null()).then_some(Backing {
             inode,
@@ -619,19 +656,11 @@ impl<F: super_block::Operations> NewInode<F> {
     }
 
     /// Says through which mounts backing inodes are seen, one that is only read
-    /// and one that may be written to; to be called before
-    /// [`Inode::set_backing`]. The superblock's data must own the mounts, so
-    /// that a grace period passes between the last inode and the mounts
-    /// (`kern_unmount`), which `F` promises by naming such.
-    pub(crate) fn set_idmaps(&self, read_only: Option<&Mount>, writable: Option<&Mount>) {
-        let raw = |mnt: Option<&Mount>| match mnt {
-            Some(mnt) if mnt.is_idmapped() => mnt.id_mapping().as_ptr(),
-            _ => core::ptr::null_mut(),
-        };
-        // INVARIANT: the mapping lives as long as its mount does.
+    /// and one that may be written to, and keeps their mappings.
+    pub(crate) fn set_idmaps(&mut self, read_only: Option<&Mount>, writable: Option<&Mount>) {
         let idmaps = Idmaps {
-            read_only: raw(read_only),
-            writable: raw(writable),
+            read_only: CountedIdmap::of(read_only),
+            writable: CountedIdmap::of(writable),
         };
         // SAFETY: it lies in a slot, and nobody else sees the inode yet.
         unsafe { (*Slot::<F>::of(self.0.as_ptr())).idmaps = idmaps };
