@@ -220,7 +220,7 @@ impl Copy<'_> {
         pause::point(Point::Nameless);
         let filled = self.fill(ctx, &file, lead);
         // Who executes it must not find it open for writing.
-        vfs::file::close(file);
+        ctx.close(file);
         filled
             .and_then(|()| self.publish_file(ctx, &nameless, lead))
             .inspect_err(|_| nameless.discard(ctx, self))

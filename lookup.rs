@@ -8,6 +8,7 @@ use crate::{
     vfs::{
         dentry_ops::{self, DentryOperations},
         export::Handle,
+        lock::MayLockDirectory,
         Dentry, Inode, Path,
     },
     whiteout::{self, Opacity},
@@ -33,8 +34,13 @@ enum Answer {
 
 /// Asks one layer for `name` in its part of a directory, where regular files
 /// may be whiteouts or not.
-fn ask(layers: &Layers, dir: Path<'_>, xattr_whiteouts: bool, name: &[u8]) -> Result<Answer> {
-    let dentry = match dir.lookup(name) {
+fn ask(
+    may_lock: &mut impl MayLockDirectory,
+    layers: &Layers,
+    (dir, xattr_whiteouts): (Path<'_>, bool),
+    name: &[u8],
+) -> Result<Answer> {
+    let dentry = match dir.lookup(may_lock, name) {
         Ok(dentry) => dentry,
         // A name too long for this layer is a name it does not have.
         Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(Answer::Silent),
@@ -70,13 +76,23 @@ fn ask(layers: &Layers, dir: Path<'_>, xattr_whiteouts: bool, name: &[u8]) -> Re
 }
 
 /// [`ask`]s the layer of a lower part.
-fn ask_part(layers: &Layers, part: &LowerObject, name: &[u8]) -> Result<Answer> {
-    ask(layers, part.path(layers)?, part.xattr_whiteouts, name)
+fn ask_part(
+    may_lock: &mut impl MayLockDirectory,
+    layers: &Layers,
+    part: &LowerObject,
+    name: &[u8],
+) -> Result<Answer> {
+    let dir = (part.path(layers)?, part.xattr_whiteouts);
+    ask(may_lock, layers, dir, name)
 }
 
 /// Looks `name` up in all the layers of `dir`, with the mounter's credentials.
 /// `None` if no layer has it.
-pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
+pub(crate) fn find(
+    may_lock: &mut impl MayLockDirectory,
+    dir: &Inode<Rovl>,
+    name: &[u8],
+) -> Result<Option<Objects>> {
     let layers = layers::of(dir);
     let _mounter = layers.as_mounter();
     let mut found = Objects {
@@ -89,10 +105,13 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
 
     if let Some(upper_dir) = dir.data().upper() {
         let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
-        match ask(layers, upper_dir, dir.data().xattr_whiteouts, name)? {
+        let asked = (upper_dir, dir.data().xattr_whiteouts);
+        match ask(may_lock, layers, asked, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(None),
-            Answer::Final(dentry) => return Ok(Some(upper_only(layers, found, dentry)?)),
+            Answer::Final(dentry) => {
+                return Ok(Some(upper_only(may_lock, layers, found, dentry)?));
+            }
             Answer::Merged {
                 dentry,
                 xattr_whiteouts,
@@ -106,7 +125,7 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
     }
 
     for part in dir.data().lower_parts() {
-        let (dentry, xattr_whiteouts, last) = match ask_part(layers, part, name)? {
+        let (dentry, xattr_whiteouts, last) = match ask_part(may_lock, layers, part, name)? {
             Answer::Silent => continue,
             Answer::Whiteout => break,
             Answer::Final(dentry) => (dentry, false, true),
@@ -136,12 +155,17 @@ pub(crate) fn find(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<Objects>> {
 }
 
 /// An upper object with nothing merged below it.
-fn upper_only(layers: &Layers, mut found: Objects, dentry: ARef<Dentry>) -> Result<Objects> {
+fn upper_only(
+    may_lock: &mut impl MayLockDirectory,
+    layers: &Layers,
+    mut found: Objects,
+    dentry: ARef<Dentry>,
+) -> Result<Objects> {
     let object = Path::new(layers.upper_mnt()?, &dentry);
     if dentry.positive()?.is_dir() {
         found.impure = whiteout::is_impure(layers.names, object)?;
     } else {
-        found.origin = origin_of(layers, object);
+        found.origin = origin_of(may_lock, layers, object);
     }
     found.upper = Some(dentry);
     Ok(found)
@@ -194,8 +218,12 @@ fn in_use(inode: &Inode<Rovl>) -> &[LowerObject] {
 }
 
 /// The object `name` of `dir`: `->lookup`.
-pub(crate) fn lookup(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<ARef<Inode<Rovl>>>> {
-    match find(dir, name)? {
+pub(crate) fn lookup(
+    may_lock: &mut impl MayLockDirectory,
+    dir: &Inode<Rovl>,
+    name: &[u8],
+) -> Result<Option<ARef<Inode<Rovl>>>> {
+    match find(may_lock, dir, name)? {
         Some(objects) => Ok(Some(inode::get(dir.sb(), objects)?)),
         None => Ok(None),
     }
@@ -203,11 +231,15 @@ pub(crate) fn lookup(dir: &Inode<Rovl>, name: &[u8]) -> Result<Option<ARef<Inode
 
 /// Whether a layer below the upper one has `name` in this directory, so that a
 /// whiteout is needed to hide it.
-pub(crate) fn is_in_lower(dir: &Inode<Rovl>, name: &[u8]) -> Result<bool> {
+pub(crate) fn is_in_lower(
+    may_lock: &mut impl MayLockDirectory,
+    dir: &Inode<Rovl>,
+    name: &[u8],
+) -> Result<bool> {
     let layers = layers::of(dir);
     let _mounter = layers.as_mounter();
     for part in dir.data().lower_parts() {
-        match ask_part(layers, part, name)? {
+        match ask_part(may_lock, layers, part, name)? {
             Answer::Silent => {}
             Answer::Whiteout => return Ok(false),
             Answer::Final(_) | Answer::Merged { .. } => return Ok(true),
@@ -217,10 +249,14 @@ pub(crate) fn is_in_lower(dir: &Inode<Rovl>, name: &[u8]) -> Result<bool> {
 }
 
 /// The inode number with which `name` is shown, for `d_ino` of listings.
-pub(crate) fn ino_of_entry(dir: &Dentry<Rovl>, name: &[u8]) -> Result<u64> {
+pub(crate) fn ino_of_entry(
+    may_lock: &mut impl MayLockDirectory,
+    dir: &Dentry<Rovl>,
+    name: &[u8],
+) -> Result<u64> {
     let dir = dir.node()?;
     let layers = layers::of(dir);
-    let objects = find(dir, name)?.ok_or(ENOENT)?;
+    let objects = find(may_lock, dir, name)?.ok_or(ENOENT)?;
     Ok(objects.identity(layers)?.ino)
 }
 
@@ -300,7 +336,11 @@ pub(crate) fn origin_value(object: Path<'_>) -> Result<KVec<u8>> {
 
 /// Where an upper object that is no directory was copied from, if that is
 /// still there and had one name only: a file with several becomes several.
-fn origin_of(layers: &Layers, object: Path<'_>) -> Option<Identity> {
+fn origin_of(
+    may_lock: &mut impl MayLockDirectory,
+    layers: &Layers,
+    object: Path<'_>,
+) -> Option<Identity> {
     if !layers.trusts_handles {
         return None;
     }
@@ -313,7 +353,7 @@ fn origin_of(layers: &Layers, object: Path<'_>) -> Option<Identity> {
         if !fs.has_file_handles || sb.uuid() != origin.uuid {
             continue;
         }
-        let Ok(dentry) = origin.handle.decode(&layer.mnt) else {
+        let Ok(dentry) = origin.handle.decode(may_lock, &layer.mnt) else {
             continue;
         };
         let inode = dentry.inode()?;

@@ -30,8 +30,12 @@ use crate::{
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
 impl DirOperations for Rovl {
-    fn lookup(dir: &Inode<Self>, name: &[u8]) -> Result<Option<ARef<Inode<Self>>>> {
-        lookup::lookup(dir, name)
+    fn lookup(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &Inode<Self>,
+        name: &[u8],
+    ) -> Result<Option<ARef<Inode<Self>>>> {
+        lookup::lookup(ctx, dir, name)
     }
 
     fn make(
@@ -104,7 +108,7 @@ impl DirOperations for Rovl {
         dentry: &Dentry<Self>,
     ) -> Result {
         let inode = dentry.node()?;
-        let hides = lookup::is_in_lower(dir, &dentry.name())?;
+        let hides = lookup::is_in_lower(ctx, dir, &dentry.name())?;
         if inode.is_dir() && !hides && inode.data().lower_parts().is_empty() {
             // All there is of it is one directory, which knows whether it is empty.
             // Only whiteouts would it count, and few have any.
@@ -359,7 +363,7 @@ impl<'a> Place<'a> {
     fn adopt(&self, access: &mut WriteAccess<'_>, made: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>> {
         let is_dir = made.positive()?.is_dir();
         let inode = new_inode(self.dir, made).inspect_err(|_| {
-            let removed = match lookup::is_in_lower(self.dir, &self.name) {
+            let removed = match lookup::is_in_lower(access, self.dir, &self.name) {
                 Ok(false) => access
                     .lock_name(self.upper_dir, &self.name)
                     .and_then(|mut name| name.remove()),
@@ -458,7 +462,7 @@ impl<'a> Rename<'a> {
             }
             _ => {}
         }
-        let old_hides = lookup::is_in_lower(old_dir, &old.name())?;
+        let old_hides = lookup::is_in_lower(ctx, old_dir, &old.name())?;
         if old_hides && !exchange && !layers::of(old_dir).upper()?.rename_whiteout {
             // What is below would come to light for a moment. Programs copy.
             return Err(EXDEV);
@@ -471,7 +475,7 @@ impl<'a> Rename<'a> {
         let new_place = Place::prepare(ctx, new_dir, new)?;
         Ok(Self {
             old_hides,
-            new_hides: lookup::is_in_lower(new_dir, &new_place.name)?,
+            new_hides: lookup::is_in_lower(ctx, new_dir, &new_place.name)?,
             old: old_place,
             new: new_place,
             old_inode,

@@ -281,11 +281,16 @@ impl Part<'_> {
 
     /// Whether an entry of this directory is a whiteout. One that has gone since
     /// it was read hides as well.
-    fn is_whiteout(&self, name: &[u8], d_type: u8) -> Result<bool> {
+    fn is_whiteout(
+        &self,
+        may_lock: &mut impl MayLockDirectory,
+        name: &[u8],
+        d_type: u8,
+    ) -> Result<bool> {
         if !self.may_be_whiteout(d_type) {
             return Ok(false);
         }
-        let dentry = match self.path.lookup(name) {
+        let dentry = match self.path.lookup(may_lock, name) {
             Ok(dentry) => dentry,
             Err(e) if e == ENOENT => return Ok(true),
             Err(e) => return Err(e),
@@ -326,7 +331,7 @@ fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List
     let _mounter = layers.as_mounter();
     let parts = parts(dir, layers)?;
     let mut list = read_all(may_lock, &parts, layers)?;
-    hide(&mut list, &parts)?;
+    hide(may_lock, &mut list, &parts)?;
     Ok(list)
 }
 
@@ -345,16 +350,20 @@ fn read_all(
 }
 
 /// Drops what is hidden by other entries.
-fn hide(list: &mut List, parts: &[Part<'_>]) -> Result {
+fn hide(may_lock: &mut impl MayLockDirectory, list: &mut List, parts: &[Part<'_>]) -> Result {
     if parts.len() > 1 {
         list.hide_duplicates()?;
     }
-    hide_whiteouts(list, parts)?;
+    hide_whiteouts(may_lock, list, parts)?;
     list.compact();
     Ok(())
 }
 
-fn hide_whiteouts(list: &mut List, parts: &[Part<'_>]) -> Result {
+fn hide_whiteouts(
+    may_lock: &mut impl MayLockDirectory,
+    list: &mut List,
+    parts: &[Part<'_>],
+) -> Result {
     for index in 0..list.entries.len() {
         let Some(&entry) = list.entries.get(index) else {
             break;
@@ -363,7 +372,7 @@ fn hide_whiteouts(list: &mut List, parts: &[Part<'_>]) -> Result {
             continue;
         }
         let part = parts.get(usize::from(entry.part)).ok_or(EIO)?;
-        if part.is_whiteout(list.name(&entry), entry.d_type)? {
+        if part.is_whiteout(may_lock, list.name(&entry), entry.d_type)? {
             if let Some(entry) = list.entries.get_mut(index) {
                 entry.is_hidden = true;
             }
@@ -384,14 +393,19 @@ impl Listing {
         let dir = dentry.node()?;
         let version = cache_of(dir)?.version();
         let mut list = merge(may_lock, dir)?;
-        correct_inode_numbers(&mut list, dentry, dir)?;
+        correct_inode_numbers(may_lock, &mut list, dentry, dir)?;
         Ok(Arc::new(Self { version, list }, GFP_KERNEL)?)
     }
 }
 
 /// Gives entries of the upper layer the inode numbers that `stat` shows, where
 /// they may be copies of what was or is in a lower one.
-fn correct_inode_numbers(list: &mut List, dentry: &Dentry<Rovl>, dir: &Inode<Rovl>) -> Result {
+fn correct_inode_numbers(
+    may_lock: &mut impl MayLockDirectory,
+    list: &mut List,
+    dentry: &Dentry<Rovl>,
+    dir: &Inode<Rovl>,
+) -> Result {
     let data = dir.data();
     let is_impure = data.impure.load(Relaxed);
     if data.upper().is_none() || !(data.is_merged() || is_impure) {
@@ -416,7 +430,7 @@ fn correct_inode_numbers(list: &mut List, dentry: &Dentry<Rovl>, dir: &Inode<Rov
             return Err(EINTR);
         }
         // What cannot be looked up keeps the number that its layer lists.
-        if let Ok(ino) = lookup::ino_of_entry(dentry, list.name(&entry)) {
+        if let Ok(ino) = lookup::ino_of_entry(may_lock, dentry, list.name(&entry)) {
             if let Some(entry) = list.entries.get_mut(index) {
                 entry.ino = ino;
             }
@@ -575,7 +589,7 @@ impl OnlyPart {
                 return Err(EINTR);
             }
             let name = name?;
-            let is_whiteout = part.is_whiteout(&name, d_type)?;
+            let is_whiteout = part.is_whiteout(may_lock, &name, d_type)?;
             known = Some((name, is_whiteout));
         }
     }
@@ -642,7 +656,7 @@ pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl
     // What the upper part holds comes first.
     let first = list.entries.first().map(|entry| entry.part);
     let has_whiteouts = dir.data().upper().is_some() && first == Some(0);
-    hide(&mut list, &parts)?;
+    hide(may_lock, &mut list, &parts)?;
     if !list.entries.is_empty() {
         return Err(ENOTEMPTY);
     }
@@ -666,7 +680,7 @@ pub(crate) fn whiteouts_in(
     let mut found = KVVec::new();
     for entry in &list.entries {
         let name = list.name(entry);
-        if part.is_whiteout(name, entry.d_type)? {
+        if part.is_whiteout(may_lock, name, entry.d_type)? {
             found.push(Name::new(name)?, GFP_KERNEL)?;
         }
     }

@@ -181,7 +181,7 @@ pub(crate) fn replace(
 /// Removes a directory under a temporary name, and the whiteouts in it.
 pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, names: &Names, temp: &[u8]) {
     let cleared = Path::new(access.mnt(), &upper.work)
-        .lookup(temp)
+        .lookup(access, temp)
         .and_then(|dir| clear(access, names, &dir));
     if let Err(e) = cleared {
         pr_warn!("cannot clear a directory in work/: {:?}\n", e);

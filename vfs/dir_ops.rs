@@ -32,7 +32,11 @@ use kernel::{
 pub(crate) trait DirOperations: InodeOperations + FileOperations {
     /// `->lookup`: the inode for a name, `None` if there is no such name. The
     /// directory's `i_rwsem` is held at least shared.
-    fn lookup(dir: &Inode<Self>, name: &[u8]) -> Result<Option<ARef<Inode<Self>>>>;
+    fn lookup(
+        ctx: &mut Context<DirectoryLock>,
+        dir: &Inode<Self>,
+        name: &[u8],
+    ) -> Result<Option<ARef<Inode<Self>>>>;
 
     /// `->create`, `->mkdir`, `->mknod`, `->symlink`. `idmap` is that of the mount
     /// through which the caller makes it, and says who is its owner.
@@ -140,13 +144,15 @@ impl<F: DirOperations> Table<F> {
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let dentry_in_lookup = unsafe { Dentry::<F>::from_raw(dentry) };
+        // SAFETY: the entry point of the operation, with the directory locked.
+        let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
         // SAFETY: in lookup until we make it something else below.
         let name = unsafe { dentry_in_lookup.stable_name() };
         // The VFS lets longer ones come as far as this.
         if name.len() > dentry::NAME_MAX {
             return ENAMETOOLONG.to_ptr();
         }
-        let inode = match F::lookup(dir, name) {
+        let inode = match F::lookup(&mut ctx, dir, name) {
             Ok(Some(inode)) => ARef::into_raw(inode).as_ptr().cast(),
             Ok(None) => core::ptr::null_mut(),
             Err(e) => return e.to_ptr(),

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/exportfs.h`](srctree/include/linux/exportfs.h)
 
-use super::{bindings as b, Dentry, Mount, SuperBlock};
+use super::{bindings as b, lock::MayLockDirectory, Dentry, Mount, SuperBlock};
 use core::ffi::{c_int, c_void};
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -85,15 +85,20 @@ impl Handle {
         self.len * WORD
     }
 
-    /// `exportfs_decode_fh`: any dentry of the inode, connected or not.
+    /// `exportfs_decode_fh`: any dentry of the inode, connected or not. Locks
+    /// directories to connect one.
     ///
     /// # Errors
     ///
     /// `ESTALE` if it is gone.
-    pub(crate) fn decode(&self, mnt: &Mount) -> Result<ARef<Dentry>> {
+    pub(crate) fn decode(
+        &self,
+        _may_lock: &mut impl MayLockDirectory,
+        mnt: &Mount,
+    ) -> Result<ARef<Dentry>> {
         let mut words = self.words;
         // SAFETY: the mount is valid, the handle is `len` words of ours, and
-        // `accept` takes any dentry.
+        // `accept` takes any dentry; no directory is locked (`_may_lock`).
         let dentry = unsafe {
             b::exportfs_decode_fh(
                 mnt.as_ptr(),

@@ -258,13 +258,6 @@ impl Drop for Unopened {
     }
 }
 
-/// `__fput_sync`: closes a file at once, and not when the task goes back to user
-/// space. The caller holds no lock that closing it takes.
-pub(crate) fn close(file: ARef<File>) {
-    // SAFETY: the reference is counted and given away.
-    unsafe { b::__fput_sync(ARef::into_raw(file).as_ptr().cast()) };
-}
-
 /// The flags with which the backing file of a file with `flags` is opened:
 /// without those that make or empty a file.
 pub(crate) fn backing_flags(flags: u32) -> u32 {
@@ -363,6 +356,15 @@ fn from_offset(n: i64) -> Result<i64> {
 pub(crate) type Place<'a> = (&'a File, i64);
 
 impl<H: Held> Context<H> {
+    /// `__fput_sync`: closes a file at once, and not when the task goes back to
+    /// user space. With the last reference a file that has no name goes, for which
+    /// its filesystem takes locks of all levels.
+    pub(crate) fn close(&mut self, file: ARef<File>) {
+        // SAFETY: the reference is counted and given away, and nothing of its
+        // filesystem is locked by us, since the context is not borrowed.
+        unsafe { b::__fput_sync(ARef::into_raw(file).as_ptr().cast()) };
+    }
+
     /// `vfs_fsync_range`: waits until this part of the data is durable, and the
     /// metadata needed to find it again; all metadata unless `datasync`.
     pub(crate) fn fsync_range(

@@ -25,8 +25,10 @@
 //! * [`Context`] is handed to the filesystem by the VFS entry point, and cannot
 //!   be made anywhere else. `H` says what the VFS held when it called.
 //! * Moving file data ([`Context::copy_data`], [`Context::clone_data`],
-//!   [`Context::fsync`]) borrows the context too: while any guard lives, it does
-//!   not compile.
+//!   [`Context::fsync`]) and closing a file borrow the context too: while any
+//!   guard lives, they do not compile.
+//! * What locks a directory for itself, as a look-up does, asks for evidence that
+//!   none is ([`MayLockDirectory`]): the context, or freeze protection.
 //! * A directory can be locked only through [`WriteAccess`]: a directory locked
 //!   before freeze protection does not compile.
 //! * A name can be made, removed or moved only through the guard of that name:

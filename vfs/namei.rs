@@ -4,21 +4,25 @@
 //!
 //! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
-use super::{bindings as b, dentry::qstr, Dentry, Inode, Path};
+use super::{bindings as b, dentry::qstr, lock::MayLockDirectory, Dentry, Inode, Path};
 use core::ptr::NonNull;
 use kernel::{cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
 
 impl Path<'_> {
     /// `lookup_one_positive_unlocked`: the object `name` in this directory.
-    /// Locks the directory while the filesystem is asked; needs no lock.
+    /// Locks the directory while the filesystem is asked.
     ///
     /// # Errors
     ///
     /// `ENOENT` if there is none; what the filesystem says else.
-    pub(crate) fn lookup(&self, name: &[u8]) -> Result<ARef<Dentry>> {
+    pub(crate) fn lookup(
+        &self,
+        _may_lock: &mut impl MayLockDirectory,
+        name: &[u8],
+    ) -> Result<ARef<Dentry>> {
         let mut q = qstr(name);
         // SAFETY: the path is valid and a directory that can be looked up in;
-        // the name lives for the call.
+        // the name lives for the call; no directory is locked (`_may_lock`).
         let dentry = unsafe {
             b::lookup_one_positive_unlocked(self.mnt.idmap(), &mut q, self.dentry.as_ptr())
         };
