@@ -35,9 +35,10 @@ impl InodeOperations for Rovl {
     fn permission(inode: &Inode<Self>, idmap: Idmap<'_>, access: Access) -> Result {
         inode.generic_permission(idmap, access)?;
         let real = crate::inode::real(inode)?;
-        let _mounter = layers::of(inode).as_mounter();
-        let below = access_below(inode, access, real.is_upper);
-        vfs::attr::permission(real.path, below.mask())
+        layers::of(inode).as_mounter(|| {
+            let below = access_below(inode, access, real.is_upper);
+            vfs::attr::permission(real.path, below.mask())
+        })
     }
 
     fn permission_rcu(
@@ -48,9 +49,10 @@ impl InodeOperations for Rovl {
     ) -> Result {
         let backing = inode.backing(walk).ok_or(ECHILD)?;
         inode.generic_permission(idmap, access)?;
-        let _mounter = layers::of(inode).as_mounter();
-        let below = access_below(inode, access, backing.is_writable());
-        backing.permission(below, walk)
+        layers::of(inode).as_mounter(|| {
+            let below = access_below(inode, access, backing.is_writable());
+            backing.permission(below, walk)
+        })
     }
 
     fn getattr(
@@ -61,11 +63,10 @@ impl InodeOperations for Rovl {
     ) -> Result {
         let inode = dentry.node()?;
         let layers = layers::of(inode);
-        {
-            let _mounter = layers.as_mounter();
+        layers.as_mounter(|| {
             let real = crate::inode::real(inode)?;
-            stat.read(real.path, request.mask, request.flags)?;
-        }
+            stat.read(real.path, request.mask, request.flags)
+        })?;
         stat.show_owner(inode.sb(), idmap);
         stat.set_enforced_attributes(inode);
         let identity = inode.data().identity(layers)?;
@@ -116,11 +117,10 @@ impl InodeOperations for Rovl {
         let upper = inode.data().upper().ok_or(EIO)?;
         let changed = match is_done {
             true => Ok(()),
-            false => {
-                let _mounter = layers.as_mounter();
+            false => layers.as_mounter(|| {
                 ctx.want_write(layers.upper_mnt()?)?
                     .set_attributes(upper, attr)
-            }
+            }),
         };
         inode.copy_attributes(upper.positive()?);
         changed
@@ -128,8 +128,7 @@ impl InodeOperations for Rovl {
 
     fn get_link(dentry: &Dentry<Self>, link: DelayedLink<'_>) -> Result<LinkText> {
         let inode = dentry.node()?;
-        let _mounter = layers::of(inode).as_mounter();
-        link.read(crate::inode::real(inode)?.path.dentry)
+        layers::of(inode).as_mounter(|| link.read(crate::inode::real(inode)?.path.dentry))
     }
 
     fn update_atime(inode: &Inode<Self>) -> Result {
@@ -142,7 +141,6 @@ impl InodeOperations for Rovl {
     }
 
     fn fiemap(inode: &Inode<Self>, request: FiemapRequest) -> Result {
-        let _mounter = layers::of(inode).as_mounter();
-        request.ask(crate::inode::real(inode)?.path.inode()?)
+        layers::of(inode).as_mounter(|| request.ask(crate::inode::real(inode)?.path.inode()?))
     }
 }

@@ -189,28 +189,29 @@ fn lead_copy<H: Held>(
     let _uninterrupted = vfs::task::SignalsHeld::new();
     let layers = layers::of(inode);
     let caller = vfs::cred::current();
-    let _mounter = layers.as_mounter();
-    let source = inode.data().lower.first().ok_or(EIO)?.path(layers)?;
-    let mut writer = vfs::cred::NewCred::prepare()?;
-    writer.charge_to(&caller, layers.upper_mnt()?);
-    let copy = Copy {
-        layers,
-        upper: layers.upper()?,
-        dentry,
-        inode,
-        source,
-        stat: Stat::of(source, vfs::bindings::STATX_BASIC_STATS, 0)?,
-        extent,
-        writer: writer.finish(),
-    };
-    match inode.kind() {
-        Kind::Regular => copy.regular(ctx, lead)?,
-        Kind::Directory | Kind::Symlink | Kind::Special => {
-            copy.other(ctx, lead)?;
-            return Ok(false);
+    layers.as_mounter(|| {
+        let source = inode.data().lower.first().ok_or(EIO)?.path(layers)?;
+        let mut writer = vfs::cred::NewCred::prepare()?;
+        writer.charge_to(&caller, layers.upper_mnt()?);
+        let copy = Copy {
+            layers,
+            upper: layers.upper()?,
+            dentry,
+            inode,
+            source,
+            stat: Stat::of(source, vfs::bindings::STATX_BASIC_STATS, 0)?,
+            extent,
+            writer: writer.finish(),
+        };
+        match inode.kind() {
+            Kind::Regular => copy.regular(ctx, lead)?,
+            Kind::Directory | Kind::Symlink | Kind::Special => {
+                copy.other(ctx, lead)?;
+                return Ok(false);
+            }
         }
-    }
-    Ok(matches!(extent, Extent::Truncated { .. }))
+        Ok(matches!(extent, Extent::Truncated { .. }))
+    })
 }
 
 impl Copy<'_> {

@@ -88,9 +88,10 @@ fn open_real<H: Held>(
     real: &Real<'_>,
 ) -> Result<ARef<File>> {
     let layers = layers::of(user_file.inode());
-    let _mounter = layers.as_mounter();
-    let flags = real_flags(user_file, real)?;
-    user_file.open_backing(ctx, real.path, flags, &layers.cred)
+    layers.as_mounter(|| {
+        let flags = real_flags(user_file, real)?;
+        user_file.open_backing(ctx, real.path, flags, &layers.cred)
+    })
 }
 
 /// With which flags that is done. Called as the mounter.
@@ -142,11 +143,12 @@ fn mapped_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
         return Ok(Backing::Kept(kept));
     }
     let layers = layers::of(user_file.inode());
-    let _mounter = layers.as_mounter();
-    let real = inode::real(user_file.inode())?;
-    let flags = real_flags(user_file, &real)?;
-    let file = user_file.open_backing_unnoticed(real.path, flags, &layers.cred)?;
-    Ok(Backing::Once(file))
+    layers.as_mounter(|| {
+        let real = inode::real(user_file.inode())?;
+        let flags = real_flags(user_file, &real)?;
+        let file = user_file.open_backing_unnoticed(real.path, flags, &layers.cred)?;
+        Ok(Backing::Once(file))
+    })
 }
 
 /// Makes `F_SETFL` of the user file reach the backing file.
@@ -229,10 +231,8 @@ impl FileOperations for Rovl {
             let end = inode::real(inode)?.path.inode()?.size();
             return user_file.seek(offset, whence, max, end);
         }
-        let at = {
-            let _mounter = layers::of(inode).as_mounter();
-            vfs::namei::llseek(&*backing(ctx, user_file)?, offset, whence)?
-        };
+        let backing = backing(ctx, user_file)?;
+        let at = layers::of(inode).as_mounter(|| vfs::namei::llseek(&backing, offset, whence))?;
         user_file.seek(at, file_ops::SEEK_SET, max, at)
     }
 
@@ -299,13 +299,11 @@ impl FileOperations for Rovl {
         if !is_upper(user_file, &backing) {
             return Ok(());
         }
-        let _mounter = layers::of(user_file.inode()).as_mounter();
-        ctx.fsync_range(&backing, range, datasync)
+        layers::of(user_file.inode()).as_mounter(|| ctx.fsync_range(&backing, range, datasync))
     }
 
     fn flush(user_file: &RegularFile<Self>, owner: Owner) -> Result {
-        let _mounter = layers::of(user_file.inode()).as_mounter();
-        file::flush(user_file.data().latest(), owner)
+        layers::of(user_file.inode()).as_mounter(|| file::flush(user_file.data().latest(), owner))
     }
 
     fn fallocate(
@@ -319,10 +317,7 @@ impl FileOperations for Rovl {
         let mut locked = ctx.lock_inode(inode);
         let backing = backing(&mut locked, user_file)?;
         user_file.remove_privileges(&mut locked)?;
-        let done = {
-            let _mounter = layers::of(inode).as_mounter();
-            locked.fallocate(&backing, mode, offset, len)
-        };
+        let done = layers::of(inode).as_mounter(|| locked.fallocate(&backing, mode, offset, len));
         take_over_attributes(user_file);
         done
     }
@@ -334,8 +329,7 @@ impl FileOperations for Rovl {
         advice: i32,
     ) -> Result {
         let backing = backing(ctx, user_file)?;
-        let _mounter = layers::of(user_file.inode()).as_mounter();
-        file::fadvise(&backing, offset, len, advice)
+        layers::of(user_file.inode()).as_mounter(|| file::fadvise(&backing, offset, len, advice))
     }
 
     fn copy_file_range(
@@ -373,10 +367,9 @@ impl FileOperations for Rovl {
         if !dedupe {
             to.remove_privileges(&mut locked)?;
         }
-        let done = {
-            let _mounter = layers::of(to.inode()).as_mounter();
+        let done = layers::of(to.inode()).as_mounter(|| {
             locked.remap_range((&*source, from_pos), (&*target, to_pos), len, flags)
-        };
+        });
         take_over_attributes(to);
         done
     }
@@ -408,10 +401,8 @@ fn copy_below(
     let mut locked = ctx.lock_inode(to.inode());
     let (source, target) = (backing(&mut locked, from)?, backing(&mut locked, to)?);
     to.remove_privileges(&mut locked)?;
-    let copied = {
-        let _mounter = layers::of(to.inode()).as_mounter();
-        locked.copy_range((&*source, from_pos), (&*target, to_pos), len, flags)
-    };
+    let copied = layers::of(to.inode())
+        .as_mounter(|| locked.copy_range((&*source, from_pos), (&*target, to_pos), len, flags));
     take_over_attributes(to);
     if copied.is_ok_and(|bytes| bytes > 0) {
         Rovl::accessed(from);

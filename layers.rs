@@ -161,9 +161,9 @@ impl Layers {
         self.filesystems.len() == 1
     }
 
-    /// Acts as the mounter until the result is dropped.
-    pub(crate) fn as_mounter(&self) -> vfs::cred::Override<'_> {
-        vfs::cred::override_creds(&self.cred)
+    /// Acts as the mounter while `f` runs.
+    pub(crate) fn as_mounter<R>(&self, f: impl FnOnce() -> R) -> R {
+        vfs::cred::with_creds(&self.cred, f)
     }
 }
 

@@ -94,64 +94,65 @@ pub(crate) fn find(
     name: &[u8],
 ) -> Result<Option<Objects>> {
     let layers = layers::of(dir);
-    let _mounter = layers.as_mounter();
-    let mut found = Objects {
-        upper: None,
-        lower: KVec::new(),
-        origin: None,
-        impure: false,
-        xattr_whiteouts: false,
-    };
+    layers.as_mounter(|| {
+        let mut found = Objects {
+            upper: None,
+            lower: KVec::new(),
+            origin: None,
+            impure: false,
+            xattr_whiteouts: false,
+        };
 
-    if let Some(upper_dir) = dir.data().upper() {
-        let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
-        let asked = (upper_dir, dir.data().xattr_whiteouts);
-        match ask(may_lock, layers, asked, name)? {
-            Answer::Silent => {}
-            Answer::Whiteout => return Ok(None),
-            Answer::Final(dentry) => {
-                return Ok(Some(upper_only(may_lock, layers, found, dentry)?));
+        if let Some(upper_dir) = dir.data().upper() {
+            let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
+            let asked = (upper_dir, dir.data().xattr_whiteouts);
+            match ask(may_lock, layers, asked, name)? {
+                Answer::Silent => {}
+                Answer::Whiteout => return Ok(None),
+                Answer::Final(dentry) => {
+                    return Ok(Some(upper_only(may_lock, layers, found, dentry)?));
+                }
+                Answer::Merged {
+                    dentry,
+                    xattr_whiteouts,
+                } => {
+                    let object = Path::new(upper_dir.mnt, &dentry);
+                    found.xattr_whiteouts = xattr_whiteouts;
+                    found.impure = whiteout::is_impure(layers.names, object)?;
+                    found.upper = Some(dentry);
+                }
             }
-            Answer::Merged {
+        }
+
+        for part in dir.data().lower_parts() {
+            let (dentry, xattr_whiteouts, last) = match ask_part(may_lock, layers, part, name)? {
+                Answer::Silent => continue,
+                Answer::Whiteout => break,
+                Answer::Final(dentry) => (dentry, false, true),
+                Answer::Merged {
+                    dentry,
+                    xattr_whiteouts,
+                } => (dentry, xattr_whiteouts, false),
+            };
+            let has_dir = found.upper.is_some() || !found.lower.is_empty();
+            if has_dir && !dentry.positive()?.is_dir() {
+                break;
+            }
+            let object = LowerObject {
+                layer: part.layer,
                 dentry,
                 xattr_whiteouts,
-            } => {
-                let object = Path::new(upper_dir.mnt, &dentry);
-                found.xattr_whiteouts = xattr_whiteouts;
-                found.impure = whiteout::is_impure(layers.names, object)?;
-                found.upper = Some(dentry);
+            };
+            found.lower.push(object, GFP_KERNEL)?;
+            if last {
+                break;
             }
         }
-    }
-
-    for part in dir.data().lower_parts() {
-        let (dentry, xattr_whiteouts, last) = match ask_part(may_lock, layers, part, name)? {
-            Answer::Silent => continue,
-            Answer::Whiteout => break,
-            Answer::Final(dentry) => (dentry, false, true),
-            Answer::Merged {
-                dentry,
-                xattr_whiteouts,
-            } => (dentry, xattr_whiteouts, false),
-        };
-        let has_dir = found.upper.is_some() || !found.lower.is_empty();
-        if has_dir && !dentry.positive()?.is_dir() {
-            break;
+        if found.upper.is_none() && found.lower.is_empty() {
+            return Ok(None);
         }
-        let object = LowerObject {
-            layer: part.layer,
-            dentry,
-            xattr_whiteouts,
-        };
-        found.lower.push(object, GFP_KERNEL)?;
-        if last {
-            break;
-        }
-    }
-    if found.upper.is_none() && found.lower.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(found))
+        Ok(Some(found))
+    })
 }
 
 /// An upper object with nothing merged below it.
@@ -187,24 +188,26 @@ impl DentryOperations for Rovl {
         let Ok(inode) = dentry.node() else {
             return Ok(false);
         };
-        let _mounter = layers::of(inode).as_mounter();
-        for lower in in_use(inode) {
-            if !lower.dentry.revalidate(flags)? {
-                return Ok(false);
+        layers::of(inode).as_mounter(|| {
+            for lower in in_use(inode) {
+                if !lower.dentry.revalidate(flags)? {
+                    return Ok(false);
+                }
             }
-        }
-        Ok(true)
+            Ok(true)
+        })
     }
 
     fn weak_revalidate(dentry: &Dentry<Rovl>, flags: dentry_ops::Flags) -> Result<bool> {
         let inode = dentry.node()?;
-        let _mounter = layers::of(inode).as_mounter();
-        for lower in in_use(inode) {
-            if !lower.dentry.weak_revalidate(flags)? {
-                return Ok(false);
+        layers::of(inode).as_mounter(|| {
+            for lower in in_use(inode) {
+                if !lower.dentry.weak_revalidate(flags)? {
+                    return Ok(false);
+                }
             }
-        }
-        Ok(true)
+            Ok(true)
+        })
     }
 }
 
@@ -237,15 +240,16 @@ pub(crate) fn is_in_lower(
     name: &[u8],
 ) -> Result<bool> {
     let layers = layers::of(dir);
-    let _mounter = layers.as_mounter();
-    for part in dir.data().lower_parts() {
-        match ask_part(may_lock, layers, part, name)? {
-            Answer::Silent => {}
-            Answer::Whiteout => return Ok(false),
-            Answer::Final(_) | Answer::Merged { .. } => return Ok(true),
+    layers.as_mounter(|| {
+        for part in dir.data().lower_parts() {
+            match ask_part(may_lock, layers, part, name)? {
+                Answer::Silent => {}
+                Answer::Whiteout => return Ok(false),
+                Answer::Final(_) | Answer::Merged { .. } => return Ok(true),
+            }
         }
-    }
-    Ok(false)
+        Ok(false)
+    })
 }
 
 /// The inode number with which `name` is shown, for `d_ino` of listings.

@@ -567,12 +567,13 @@ impl SuperOperations for Rovl {
     fn statfs(dentry: &Dentry<Self>, out: &mut StatFs) -> Result {
         let sb = dentry.sb();
         let layers = layers::of_sb(sb);
-        let _mounter = layers.as_mounter();
-        let top = match &layers.upper {
-            Some(upper) => &upper.layer,
-            None => layers.lower(0)?,
-        };
-        out.copy_from(top.path(top.root()), Rovl::MAGIC, layers.namelen)
+        layers.as_mounter(|| {
+            let top = match &layers.upper {
+                Some(upper) => &upper.layer,
+                None => layers.lower(0)?,
+            };
+            out.copy_from(top.path(top.root()), Rovl::MAGIC, layers.namelen)
+        })
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {

@@ -54,19 +54,20 @@ impl DirOperations for Rovl {
         let place = Place::prepare(ctx, dir, dentry)?;
         let inherited = acl::inherit(dir, new.mode())?;
         let cred = creator(dir, dentry, idmap, new.mode())?;
-        let _creator = vfs::cred::override_creds(&cred);
-        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-        let kind = Made {
-            mode: new.mode(),
-            had_no_name: false,
-        };
-        let made = place.put(
-            &mut access,
-            kind,
-            |name| make_at(name, new),
-            |access, made| inherited.apply(access, made, setgid_of(dir, new.mode())),
-        )?;
-        place.adopt(&mut access, made)
+        vfs::cred::with_creds(&cred, || {
+            let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+            let kind = Made {
+                mode: new.mode(),
+                had_no_name: false,
+            };
+            let made = place.put(
+                &mut access,
+                kind,
+                |name| make_at(name, new),
+                |access, made| inherited.apply(access, made, setgid_of(dir, new.mode())),
+            )?;
+            place.adopt(&mut access, made)
+        })
     }
 
     fn link(
@@ -79,27 +80,28 @@ impl DirOperations for Rovl {
         let place = Place::prepare(ctx, dir, dentry)?;
         let inode = old.node()?;
         let from = inode.data().upper().ok_or(EIO)?;
-        let _mounter = place.layers.as_mounter();
-        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-        if has_origin(inode) {
-            whiteout::set_impure(&mut access, dir)?;
-        }
-        let made = Made {
-            mode: 0,
-            // By then the file has a name, and has it no more if it fails.
-            had_no_name: from.positive()?.is_linkable(),
-        };
-        place.put(
-            &mut access,
-            made,
-            |mut name| name.link(from).map(|()| name),
-            |_, _| Ok(()),
-        )?;
-        drop(access);
-        inode.set_nlink(from.positive()?.nlink());
-        inode.copy_attributes(from.positive()?);
-        place.changed();
-        Ok(inode.into())
+        place.layers.as_mounter(|| {
+            let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+            if has_origin(inode) {
+                whiteout::set_impure(&mut access, dir)?;
+            }
+            let made = Made {
+                mode: 0,
+                // By then the file has a name, and has it no more if it fails.
+                had_no_name: from.positive()?.is_linkable(),
+            };
+            place.put(
+                &mut access,
+                made,
+                |mut name| name.link(from).map(|()| name),
+                |_, _| Ok(()),
+            )?;
+            drop(access);
+            inode.set_nlink(from.positive()?.nlink());
+            inode.copy_attributes(from.positive()?);
+            place.changed();
+            Ok(inode.into())
+        })
     }
 
     fn remove(
@@ -149,13 +151,14 @@ impl DirOperations for Rovl {
         let mode = vfs::bindings::S_IFREG as u16 | mode;
         let cred = creator(dir, parent, idmap, mode)?;
         let upper_dir = dir.data().upper().ok_or(EIO)?;
-        let _creator = vfs::cred::override_creds(&cred);
-        let access = ctx.want_write(layers.upper_mnt()?)?;
-        let path = Path::new(access.mnt(), upper_dir);
-        let real = vfs::file::backing_tmpfile_open(file, path, mode, &layers.cred)?;
-        let inode = new_inode(dir, file_dentry(&real).into())?;
-        inode.set_nlink(0);
-        Ok((inode, crate::file::OpenFile::of_tmpfile(real)))
+        vfs::cred::with_creds(&cred, || {
+            let access = ctx.want_write(layers.upper_mnt()?)?;
+            let path = Path::new(access.mnt(), upper_dir);
+            let real = vfs::file::backing_tmpfile_open(file, path, mode, &layers.cred)?;
+            let inode = new_inode(dir, file_dentry(&real).into())?;
+            inode.set_nlink(0);
+            Ok((inode, crate::file::OpenFile::of_tmpfile(real)))
+        })
     }
 }
 
@@ -172,11 +175,12 @@ fn creator(
     if u32::from(dir.mode()) & S_ISGID != 0 {
         gid = dir.owner().1;
     }
-    let _mounter = layers::of(dir).as_mounter();
-    let mut cred = NewCred::prepare()?;
-    cred.set_fs_owner((uid, gid));
-    cred.create_files_as(dentry, mode, &caller)?;
-    Ok(cred.finish())
+    layers::of(dir).as_mounter(|| {
+        let mut cred = NewCred::prepare()?;
+        cred.set_fs_owner((uid, gid));
+        cred.create_files_as(dentry, mode, &caller)?;
+        Ok(cred.finish())
+    })
 }
 
 /// A directory made in a set-group-id directory is one too.
@@ -209,16 +213,17 @@ fn remove(
 ) -> Result {
     let inode = dentry.node()?;
     let place = Place::prepare(ctx, dir, dentry)?;
-    let _mounter = place.layers.as_mounter();
-    let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-    if hides {
-        place.whiteout(&mut access, inode)?;
-    } else {
-        place.remove(&mut access, inode, has_whiteouts)?;
-    }
-    drop(access);
-    place.changed();
-    Ok(())
+    place.layers.as_mounter(|| {
+        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
+        if hides {
+            place.whiteout(&mut access, inode)?;
+        } else {
+            place.remove(&mut access, inode, has_whiteouts)?;
+        }
+        drop(access);
+        place.changed();
+        Ok(())
+    })
 }
 
 /// The overlay inode for what has just been made in the upper layer.
@@ -485,19 +490,20 @@ impl<'a> Rename<'a> {
     }
 
     fn run(&self, ctx: &mut Context<DirectoryLock>) -> Result {
-        let _mounter = self.old.layers.as_mounter();
-        let mut access = ctx.want_write(&self.old.upper.layer.mnt)?;
-        self.mark(&mut access)?;
-        self.move_upper(&mut access)?;
-        drop(access);
-        for inode in [Some(self.old_inode), self.target].into_iter().flatten() {
-            if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
-                inode.copy_attributes(upper);
+        self.old.layers.as_mounter(|| {
+            let mut access = ctx.want_write(&self.old.upper.layer.mnt)?;
+            self.mark(&mut access)?;
+            self.move_upper(&mut access)?;
+            drop(access);
+            for inode in [Some(self.old_inode), self.target].into_iter().flatten() {
+                if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
+                    inode.copy_attributes(upper);
+                }
             }
-        }
-        self.old.changed();
-        self.new.changed();
-        Ok(())
+            self.old.changed();
+            self.new.changed();
+            Ok(())
+        })
     }
 
     /// Marks that must stand before the objects are in their new places.

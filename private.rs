@@ -137,8 +137,7 @@ pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
     let mut flags = below.flags();
     if is_upper && can_be_protected(below) {
         let layers = layers::of(inode);
-        let _mounter = layers.as_mounter();
-        flags |= read_protection(layers.names, real);
+        flags |= layers.as_mounter(|| read_protection(layers.names, real));
     }
     inode.set_flags_from(below, flags);
 }

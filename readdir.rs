@@ -328,11 +328,12 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
 /// All names that a directory holds, with the inode numbers of the layers.
 fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List> {
     let layers = layers::of(dir);
-    let _mounter = layers.as_mounter();
-    let parts = parts(dir, layers)?;
-    let mut list = read_all(may_lock, &parts, layers)?;
-    hide(may_lock, &mut list, &parts)?;
-    Ok(list)
+    layers.as_mounter(|| {
+        let parts = parts(dir, layers)?;
+        let mut list = read_all(may_lock, &parts, layers)?;
+        hide(may_lock, &mut list, &parts)?;
+        Ok(list)
+    })
 }
 
 /// What the parts hold, with the inode numbers of the layers.
@@ -536,9 +537,10 @@ impl OnlyPart {
             (None, [part]) if !part.xattr_whiteouts => (part.path(layers)?, Some(part.layer)),
             _ => return Ok(None),
         };
-        let _mounter = layers.as_mounter();
-        let file = iterate::open_dir(path, &layers.cred)?;
-        Ok(Some(Self { file, layer }))
+        layers.as_mounter(|| {
+            let file = iterate::open_dir(path, &layers.cred)?;
+            Ok(Some(Self { file, layer }))
+        })
     }
 
     fn part<'a>(&'a self, layers: &'a Layers) -> Result<Part<'a>> {
@@ -561,37 +563,38 @@ impl OnlyPart {
         out: &mut DirContext<'_>,
     ) -> Result {
         let layers = layers::of(file.inode());
-        let _mounter = layers.as_mounter();
-        let part = self.part(layers)?;
-        let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
-        // A whiteout or not, as a look at the entry has shown. None can be taken
-        // while the directory is read.
-        let mut known: Option<(Name, bool)> = None;
-        loop {
-            let mut unknown = None;
-            iterate::pass_entries(may_lock, &self.file, out, &mut |entry| match entry.name {
-                b"." => Pass::As(own),
-                b".." => Pass::As(parent),
-                _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
-                name => match &known {
-                    Some((looked_up, true)) if **looked_up == *name => Pass::Skip,
-                    Some((looked_up, false)) if **looked_up == *name => Pass::As(entry.ino),
-                    _ => {
-                        unknown = Some((Name::new(name), entry.d_type));
-                        Pass::Stop
-                    }
-                },
-            })?;
-            let Some((name, d_type)) = unknown else {
-                return Ok(());
-            };
-            if fatal_signal_pending() {
-                return Err(EINTR);
+        layers.as_mounter(|| {
+            let part = self.part(layers)?;
+            let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
+            // A whiteout or not, as a look at the entry has shown. None can be taken
+            // while the directory is read.
+            let mut known: Option<(Name, bool)> = None;
+            loop {
+                let mut unknown = None;
+                iterate::pass_entries(may_lock, &self.file, out, &mut |entry| match entry.name {
+                    b"." => Pass::As(own),
+                    b".." => Pass::As(parent),
+                    _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
+                    name => match &known {
+                        Some((looked_up, true)) if **looked_up == *name => Pass::Skip,
+                        Some((looked_up, false)) if **looked_up == *name => Pass::As(entry.ino),
+                        _ => {
+                            unknown = Some((Name::new(name), entry.d_type));
+                            Pass::Stop
+                        }
+                    },
+                })?;
+                let Some((name, d_type)) = unknown else {
+                    return Ok(());
+                };
+                if fatal_signal_pending() {
+                    return Err(EINTR);
+                }
+                let name = name?;
+                let is_whiteout = part.is_whiteout(may_lock, &name, d_type)?;
+                known = Some((name, is_whiteout));
             }
-            let name = name?;
-            let is_whiteout = part.is_whiteout(may_lock, &name, d_type)?;
-            known = Some((name, is_whiteout));
-        }
+        })
     }
 }
 
@@ -639,9 +642,10 @@ impl ReaddirOperations for Rovl {
         let Some(upper) = dir.data().upper() else {
             return Ok(());
         };
-        let _mounter = layers.as_mounter();
-        let upper = iterate::open_dir(Path::new(layers.upper_mnt()?, upper), &layers.cred)?;
-        ctx.fsync(&upper)
+        layers.as_mounter(|| {
+            let upper = iterate::open_dir(Path::new(layers.upper_mnt()?, upper), &layers.cred)?;
+            ctx.fsync(&upper)
+        })
     }
 }
 
@@ -650,17 +654,18 @@ impl ReaddirOperations for Rovl {
 /// so.
 pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<bool> {
     let layers = layers::of(dir);
-    let _mounter = layers.as_mounter();
-    let parts = parts(dir, layers)?;
-    let mut list = read_all(may_lock, &parts, layers)?;
-    // What the upper part holds comes first.
-    let first = list.entries.first().map(|entry| entry.part);
-    let has_whiteouts = dir.data().upper().is_some() && first == Some(0);
-    hide(may_lock, &mut list, &parts)?;
-    if !list.entries.is_empty() {
-        return Err(ENOTEMPTY);
-    }
-    Ok(has_whiteouts)
+    layers.as_mounter(|| {
+        let parts = parts(dir, layers)?;
+        let mut list = read_all(may_lock, &parts, layers)?;
+        // What the upper part holds comes first.
+        let first = list.entries.first().map(|entry| entry.part);
+        let has_whiteouts = dir.data().upper().is_some() && first == Some(0);
+        hide(may_lock, &mut list, &parts)?;
+        if !list.entries.is_empty() {
+            return Err(ENOTEMPTY);
+        }
+        Ok(has_whiteouts)
+    })
 }
 
 /// The names of the whiteouts in one directory of a layer, read with the

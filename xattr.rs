@@ -70,8 +70,7 @@ impl XattrOperations for Rovl {
         let real = inode::real(inode)?;
         // What cannot be set is not there.
         with_stored_name(layers::of(inode).names, name, ENODATA, |name| {
-            let _mounter = layers::of(inode).as_mounter();
-            xattr::get(real.path, name, value)
+            layers::of(inode).as_mounter(|| xattr::get(real.path, name, value))
         })
     }
 
@@ -96,10 +95,7 @@ impl XattrOperations for Rovl {
     fn list(dentry: &Dentry<Rovl>, names: &mut [u8]) -> Result<usize> {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
-        let stored = {
-            let _mounter = layers::of(inode).as_mounter();
-            xattr::list(real.path)?
-        };
+        let stored = layers::of(inode).as_mounter(|| xattr::list(real.path))?;
         let sees_trusted = xattr::may_see_trusted();
         let mut len = 0usize;
         let private = layers::of(inode).names;
@@ -130,12 +126,11 @@ fn check_presence(inode: &Inode<Rovl>, name: &CStr, flags: i32) -> Result {
     if real.is_upper || !(must_be_new || must_be_there) {
         return Ok(());
     }
-    let _mounter = layers::of(inode).as_mounter();
-    match xattr::get(real.path, name, &mut []) {
+    layers::of(inode).as_mounter(|| match xattr::get(real.path, name, &mut []) {
         Ok(_) if must_be_new => Err(EEXIST),
         Err(e) if e == ENODATA && must_be_new => Ok(()),
         r => r.map(|_| ()),
-    }
+    })
 }
 
 /// Copies the object up, makes a change to the upper one as the mounter, and
@@ -154,10 +149,7 @@ fn change_upper(
     let layers = layers::of(inode);
     let upper = inode.data().upper().ok_or(EIO)?;
     let mut access = ctx.want_write(layers.upper_mnt()?)?;
-    let result = {
-        let _mounter = layers.as_mounter();
-        change(&mut access, upper)
-    };
+    let result = layers.as_mounter(|| change(&mut access, upper));
     drop(access);
     inode.copy_attributes(upper.positive()?);
     result
@@ -166,15 +158,13 @@ fn change_upper(
 impl AclOperations for Rovl {
     fn get_inode_acl(inode: &Inode<Rovl>, kind: acl::Kind) -> Result<Option<ARef<Acl>>> {
         let real = inode::real(inode)?;
-        let _mounter = layers::of(inode).as_mounter();
-        acl::get_inode(real.path, kind)
+        layers::of(inode).as_mounter(|| acl::get_inode(real.path, kind))
     }
 
     fn get_acl(dentry: &Dentry<Rovl>, kind: acl::Kind) -> Result<Option<ARef<Acl>>> {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
-        let _mounter = layers::of(inode).as_mounter();
-        acl::get(real.path, kind)
+        layers::of(inode).as_mounter(|| acl::get(real.path, kind))
     }
 
     fn set_acl(
@@ -212,10 +202,7 @@ impl FileattrOperations for Rovl {
     fn fileattr_get(dentry: &Dentry<Rovl>, attr: &mut FileAttr) -> Result {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
-        {
-            let _mounter = layers::of(inode).as_mounter();
-            attr.read(real.path)?;
-        }
+        layers::of(inode).as_mounter(|| attr.read(real.path))?;
         for (_, flag) in PROTECTION {
             if inode.flags() & flag.inode_flag() != 0 {
                 attr.set(flag, true);

@@ -43,16 +43,17 @@ impl Copy<'_> {
             lead.add_done(0, size.unsigned_abs());
             return Ok(true);
         }
-        let _writer = vfs::cred::override_creds(&self.writer);
-        let mut pos = 0;
-        while let Some((start, end)) = next_data(&from, pos, size)? {
-            self.copy_range(ctx, (&from, to), (start, end), lead)?;
-            pos = end;
-        }
-        // A hole at the end has no data to give the file its size.
-        ctx.want_write(&self.upper.layer.mnt)?
-            .set_attributes(file_dentry(to), &mut Attributes::new().size(size).forced())?;
-        Ok(true)
+        vfs::cred::with_creds(&self.writer, || {
+            let mut pos = 0;
+            while let Some((start, end)) = next_data(&from, pos, size)? {
+                self.copy_range(ctx, (&from, to), (start, end), lead)?;
+                pos = end;
+            }
+            // A hole at the end has no data to give the file its size.
+            ctx.want_write(&self.upper.layer.mnt)?
+                .set_attributes(file_dentry(to), &mut Attributes::new().size(size).forced())?;
+            Ok(true)
+        })
     }
 
     /// Copies the bytes from `start` to `end`, chunk by chunk.

@@ -65,29 +65,30 @@ impl Copy<'_> {
     ) -> Result<(Nameless, ARef<File>)> {
         let label = vfs::cred::for_copy_up(self.dentry)?;
         let cred = label.as_ref().unwrap_or(&self.writer);
-        let _writer = vfs::cred::override_creds(cred);
-        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
-        if self.upper.tmpfile {
-            let file = access.tmpfile(&self.upper.work, 0, &self.writer)?;
-            let dentry = file_dentry(&file).into();
-            return Ok((Nameless { dentry, temp: None }, file));
-        }
-        let (dentry, name) = self.at_temp_name(&mut access, |mut temp| {
-            temp.create(0)?;
-            Ok(temp)
-        })?;
-        let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
-        let opened = Path::new(&self.upper.layer.mnt, &dentry).open(flags, &self.writer);
-        match opened {
-            Ok(file) => {
-                let temp = Some(name);
-                Ok((Nameless { dentry, temp }, file))
+        vfs::cred::with_creds(cred, || {
+            let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+            if self.upper.tmpfile {
+                let file = access.tmpfile(&self.upper.work, 0, &self.writer)?;
+                let dentry = file_dentry(&file).into();
+                return Ok((Nameless { dentry, temp: None }, file));
             }
-            Err(e) => {
-                self.upper.remove_temp(&mut access, &name);
-                Err(e)
+            let (dentry, name) = self.at_temp_name(&mut access, |mut temp| {
+                temp.create(0)?;
+                Ok(temp)
+            })?;
+            let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
+            let opened = Path::new(&self.upper.layer.mnt, &dentry).open(flags, &self.writer);
+            match opened {
+                Ok(file) => {
+                    let temp = Some(name);
+                    Ok((Nameless { dentry, temp }, file))
+                }
+                Err(e) => {
+                    self.upper.remove_temp(&mut access, &name);
+                    Err(e)
+                }
             }
-        }
+        })
     }
 
     /// A directory, symlink or special file as the source is one.
@@ -98,17 +99,18 @@ impl Copy<'_> {
             Kind::Symlink => Some(Link::read(self.source.dentry)?),
             _ => None,
         };
-        let _writer = vfs::cred::override_creds(cred);
-        let mut access = ctx.want_write(&self.upper.layer.mnt)?;
-        let (dentry, name) = self.at_temp_name(&mut access, |mut temp| match &target {
-            Some(target) => temp.symlink(target.text()).map(|()| temp),
-            None if self.inode.is_dir() => temp.mkdir(0),
-            None => {
-                temp.mknod(self.stat.mode(), self.stat.rdev())?;
-                Ok(temp)
-            }
-        })?;
-        Ok(Temp { dentry, name })
+        vfs::cred::with_creds(cred, || {
+            let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+            let (dentry, name) = self.at_temp_name(&mut access, |mut temp| match &target {
+                Some(target) => temp.symlink(target.text()).map(|()| temp),
+                None if self.inode.is_dir() => temp.mkdir(0),
+                None => {
+                    temp.mknod(self.stat.mode(), self.stat.rdev())?;
+                    Ok(temp)
+                }
+            })?;
+            Ok(Temp { dentry, name })
+        })
     }
 
     /// Makes something under a name in `work/` that nobody uses.

@@ -90,52 +90,53 @@ pub(super) fn build<F: Operations>(
     let mut cred = NewCred::prepare()?;
     cred.drop_sys_resource();
     let cred = cred.finish();
-    let _mounter = vfs::cred::override_creds(&cred);
-    let is_privileged = vfs::xattr::may_see_trusted();
-    if !is_privileged && !mounting.userxattr {
-        return Err(refuse!(
-            log,
-            EPERM,
-            "in a user namespace the option 'userxattr' is needed: \
+    vfs::cred::with_creds(&cred, || {
+        let is_privileged = vfs::xattr::may_see_trusted();
+        if !is_privileged && !mounting.userxattr {
+            return Err(refuse!(
+                log,
+                EPERM,
+                "in a user namespace the option 'userxattr' is needed: \
              trusted.overlay.* attributes of the layers could not be read"
-        ));
-    }
-    let mut layers = Layers {
-        names: match mounting.userxattr {
-            true => &private::USER,
-            false => &private::TRUSTED,
-        },
-        trusts_handles: is_privileged,
-        upper: None,
-        lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
-        filesystems: KVec::new(),
-        cred: cred.clone(),
-        namelen: 0,
-    };
-    match writable {
-        Some((upper, work)) => {
-            let upper = open_upper(context, &mut layers, upper, work, log)?;
-            let below = upper.layer.root().super_block();
-            sb.set_limits_from(below);
-            sb.set_nosec_from(below);
-            layers.upper = Some(upper);
+            ));
         }
-        None => sb.set_readonly(),
-    }
-    for given in &mounting.lower {
-        warn_if_in_use(given, log)?;
-        let mut layer = open_layer(&mut layers, Role::Lower, given, log)?;
-        layer.mnt.make_readonly();
-        if layer.root().needs_revalidation() {
-            sb.set_revalidated();
+        let mut layers = Layers {
+            names: match mounting.userxattr {
+                true => &private::USER,
+                false => &private::TRUSTED,
+            },
+            trusts_handles: is_privileged,
+            upper: None,
+            lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
+            filesystems: KVec::new(),
+            cred: cred.clone(),
+            namelen: 0,
+        };
+        match writable {
+            Some((upper, work)) => {
+                let upper = open_upper(context, &mut layers, upper, work, log)?;
+                let below = upper.layer.root().super_block();
+                sb.set_limits_from(below);
+                sb.set_nosec_from(below);
+                layers.upper = Some(upper);
+            }
+            None => sb.set_readonly(),
         }
-        layers.lower.push(layer, GFP_KERNEL)?;
-    }
-    if layers.upper.is_none() {
-        sb.set_limits_from(layers.lower(0)?.root().super_block());
-    }
-    let root = root_of(&layers)?;
-    Ok(Stack { layers, root })
+        for given in &mounting.lower {
+            warn_if_in_use(given, log)?;
+            let mut layer = open_layer(&mut layers, Role::Lower, given, log)?;
+            layer.mnt.make_readonly();
+            if layer.root().needs_revalidation() {
+                sb.set_revalidated();
+            }
+            layers.lower.push(layer, GFP_KERNEL)?;
+        }
+        if layers.upper.is_none() {
+            sb.set_limits_from(layers.lower(0)?.root().super_block());
+        }
+        let root = root_of(&layers)?;
+        Ok(Stack { layers, root })
+    })
 }
 
 /// Refuses options that do not go together. Returns upper and work directory,

@@ -5,35 +5,21 @@
 //! C header: [`include/linux/cred.h`](srctree/include/linux/cred.h)
 
 use super::{bindings as b, idmap::Idmap, Dentry, Mount, SuperBlock};
-use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{
-    cred::Credential, error::to_result, prelude::*, sync::aref::ARef, types::NotThreadSafe,
-};
+use core::ptr::NonNull;
+use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
 
-/// The current task acts as somebody else until this is dropped
-/// (`override_creds`, `revert_creds`).
-pub(crate) struct Override<'a> {
-    old: *const b::cred,
-    _as: PhantomData<&'a Credential>,
-    _not_send: NotThreadSafe,
-}
-
-/// Acts as `cred` until the result is dropped.
-#[must_use]
-pub(crate) fn override_creds(cred: &Credential) -> Override<'_> {
-    Override {
-        // SAFETY: `cred` outlives the result, whose drop undoes this.
-        old: unsafe { b::rovl_override_creds(cred.as_ptr()) },
-        _as: PhantomData,
-        _not_send: NotThreadSafe,
-    }
-}
-
-impl Drop for Override<'_> {
-    fn drop(&mut self) {
-        // SAFETY: `old` is what `override_creds` returned on this task.
-        unsafe { b::rovl_revert_creds(self.old) };
-    }
+/// `scoped_with_creds`: the current task acts as `cred` while `f` runs
+/// (`override_creds`, `revert_creds`). The task holds no reference to them, so this
+/// is no guard, which could be forgotten, or dropped before one made later.
+pub(crate) fn with_creds<R>(cred: &Credential, f: impl FnOnce() -> R) -> R {
+    // SAFETY: `cred` outlives this call, which undoes it before it returns: `f`
+    // does not unwind.
+    let old = unsafe { b::rovl_override_creds(cred.as_ptr()) };
+    let result = f();
+    // SAFETY: what `override_creds` returned on this task; each call within `f`
+    // has been undone.
+    unsafe { b::rovl_revert_creds(old) };
+    result
 }
 
 /// The credentials the current task acts with.

@@ -6,7 +6,7 @@
 //! `struct dir_context`)
 
 use super::{
-    bindings as b, cred::override_creds, file::may_open_noatime, lock::MayLockDirectory, namei,
+    bindings as b, cred::with_creds, file::may_open_noatime, lock::MayLockDirectory, namei,
     readdir::DirContext, Path,
 };
 use core::ptr::NonNull;
@@ -48,11 +48,9 @@ pub(crate) fn open_dir(path: Path<'_>, cred: &Credential) -> Result<ARef<File>> 
         return Err(ENOTDIR);
     }
     let mut flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE;
-    let as_cred = override_creds(cred);
-    if may_open_noatime(path)? {
+    if with_creds(cred, || may_open_noatime(path))? {
         flags |= b::O_NOATIME;
     }
-    drop(as_cred);
     let path = path.as_c();
     // SAFETY: the path and the credentials are valid for the call, which takes
     // references of its own.
