@@ -79,6 +79,7 @@ fn flock_before_and_after(t: &T) {
     });
 }
 
+type Change = fn(&Path) -> Res<()>;
 type Lock = fn(&OwnedFd, i32, i64, i64) -> Res<()>;
 
 /// As [`sys::posix_lock_range`], in another process.
@@ -231,7 +232,6 @@ fn leases_before_and_after(t: &T) {
 fn lease_broken_by_every_change(t: &T) {
     // SAFETY: as above.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
-    type Change = fn(&Path) -> Res<()>;
     let changes: [(&str, Change); 5] = [
         ("open for writing", |p| sys::open(p, OFlags::RDWR).map(drop)),
         ("open and truncate", |p| {
@@ -297,23 +297,13 @@ fn delegated(fd: &OwnedFd) -> Res<u16> {
     }
 }
 
-/// A delegation of a directory ends when a name in it changes.
-fn delegations_of_directories(t: &T) {
+/// Delegates an object for reading, and makes each change to it.
+fn delegated_and(t: &T, object: &str, changes: &[(&'static str, Change)]) {
     // SAFETY: as above.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
-    type Change = fn(&Path) -> Res<()>;
-    let changes: [(&str, Change); 7] = [
-        ("create", |p| sys::write_file(p.join("new"), "x")),
-        ("unlink", |p| sys::unlink(p.join("inside"))),
-        ("mkdir", |p| sys::mkdir(p.join("newdir"), 0o755)),
-        ("rmdir", |p| sys::rmdir(p.join("sub"))),
-        ("rename", |p| sys::rename(p.join("inside"), p.join("moved"))),
-        ("change inside", |p| sys::append_file(p.join("inside"), "+")),
-        ("list", |p| sys::names(p).map(drop)),
-    ];
-    for (name, change) in changes {
+    for &(name, change) in changes {
         same(t, fill, |dir, n| {
-            let at = dir.join("dir");
+            let at = dir.join(object);
             let held = ro(&at);
             n.at = format!("{name}: ");
             n.call("delegation", delegate(&held, libc::F_RDLCK));
@@ -331,10 +321,21 @@ fn delegations_of_directories(t: &T) {
     }
 }
 
+/// A delegation of a directory ends when a name in it changes.
+fn delegations_of_directories(t: &T) {
+    let changes: [(&str, Change); 7] = [
+        ("create", |p| sys::write_file(p.join("new"), "x")),
+        ("unlink", |p| sys::unlink(p.join("inside"))),
+        ("mkdir", |p| sys::mkdir(p.join("newdir"), 0o755)),
+        ("rmdir", |p| sys::rmdir(p.join("sub"))),
+        ("rename", |p| sys::rename(p.join("inside"), p.join("moved"))),
+        ("change inside", |p| sys::append_file(p.join("inside"), "+")),
+        ("list", |p| sys::names(p).map(drop)),
+    ];
+    delegated_and(t, "dir", &changes);
+}
+
 fn delegations_of_files(t: &T) {
-    // SAFETY: as above.
-    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
-    type Change = fn(&Path) -> Res<()>;
     let changes: [(&str, Change); 6] = [
         ("open for writing", |p| sys::open(p, OFlags::RDWR).map(drop)),
         ("chmod", |p| sys::chmod(p, 0o600)),
@@ -343,23 +344,7 @@ fn delegations_of_files(t: &T) {
         ("rename", |p| sys::rename(p, p.with_extension("moved"))),
         ("set an xattr", |p| sys::set_xattr(p, "user.x", "y")),
     ];
-    for (name, change) in changes {
-        same(t, fill, |dir, n| {
-            let at = dir.join("f");
-            let held = ro(&at);
-            n.at = format!("{name}: ");
-            n.call("delegation", delegate(&held, libc::F_RDLCK));
-            let path = at.clone();
-            let mut changer = start(name, move || change(&path));
-            while delegated(&held).is_ok_and(|k| k == libc::F_RDLCK as u16) && !changer.is_done() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            let left = delegated(&held);
-            n.value("recalled", left.is_ok_and(|k| k != libc::F_RDLCK as u16));
-            n.call("given back", delegate(&held, libc::F_UNLCK));
-            n.call("result", changer.finish());
-        });
-    }
+    delegated_and(t, "f", &changes);
 }
 
 /// /proc/locks names the object that the user sees.
