@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import enum
 import fnmatch
 import itertools
@@ -206,19 +207,31 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
     return checks + models.checks()
 
 
-def is_independent(name: str) -> bool:
-    """Whether a check may run beside others: it has a directory of its own, and one CPU
-    is enough for it.
+# Checks of one lane share a directory and run one after the other, beside those of the
+# other lanes; searches of the models have a directory each. One CPU is enough for a check.
+LANES = {"others": 1, "compile_fail": 1, "models": os.cpu_count() or 1}
+
+
+def lane(name: str) -> str:
+    if name.startswith(("model.copyup_", "model.mutant_")):
+        return "models"
+    return "compile_fail" if name.startswith("compile_fail.") else "others"
+
+
+def stage(name: str) -> str:
+    """What has to be over before the next begins: what is said of the models together
+    comes after them, and they take memory.
     """
-    return name.startswith(("model.copyup_", "model.mutant_"))
+    return name.partition("_")[0] if name.startswith("model.") else ""
 
 
 def run_host_checks(checks: Iterable[tuple[str, Check]], results: Results) -> None:
     """Results come in the order of the checks, whatever runs beside what."""
-    for independent, group in itertools.groupby(checks, lambda c: is_independent(c[0])):
-        workers = os.cpu_count() if independent else 1
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            running = [(name, pool.submit(check)) for name, check in group]
+    for _, group in itertools.groupby(checks, lambda check: stage(check[0])):
+        with contextlib.ExitStack() as stack:
+            pools = {name: stack.enter_context(concurrent.futures.ThreadPoolExecutor(count))
+                     for name, count in LANES.items()}
+            running = [(name, pools[lane(name)].submit(check)) for name, check in group]
             for name, outcome in running:
                 report_host_check(name, outcome.result, results)
 

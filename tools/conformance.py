@@ -120,7 +120,7 @@ def programs() -> Path:
                               f"={crate.version}", "--root", directory, crate.name,
                               cwd=directory, env={
                                   "CARGO_TARGET_DIR": str(target),
-                                  "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+                                  "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
                                   "CARGO_PROFILE_RELEASE_LTO": "off",
                                   "CARGO_PROFILE_RELEASE_STRIP": "symbols"})
         shutil.rmtree(target)

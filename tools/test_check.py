@@ -91,7 +91,7 @@ class Counting(unittest.TestCase):
         names = ["model.copyup_a", "model.copyup_b", "model.coverage"]
         results = Results()
         with contextlib.redirect_stdout(io.StringIO()) as shown, \
-                mock.patch("os.cpu_count", return_value=2):
+                mock.patch.dict(check.LANES, models=2):
             check.run_host_checks(
                 zip(names, [waits, lambda: second.set(), lambda: None]), results)
         self.assertEqual(shown.getvalue(), "ok model.copyup_a # waited\n"

@@ -107,8 +107,7 @@ fn of_every_kind(t: &T, against: &'static Op) {
             all.push((kind, way, Hold::No));
         }
     }
-    let rounds = t.scaled(3, 1);
-    races(t, against, &all.repeat(rounds));
+    races(t, against, &all);
 }
 
 fn at_every_point(t: &T, against: &'static Op) {
