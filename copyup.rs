@@ -263,6 +263,11 @@ impl Copy<'_> {
     /// Step 6. Called with the directory locked in which the copy is.
     fn announce(&self, upper: &Dentry) -> Result {
         inode::set_upper(self.inode, upper.into())?;
+        // What becomes a file of its own has been listed with another number.
+        let is_own = self.source.inode().is_ok_and(inode::becomes_own_file);
+        if let (true, Ok(parent)) = (is_own, self.dentry.parent().node()) {
+            parent.data().listing_changes();
+        }
         Ok(())
     }
 }

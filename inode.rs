@@ -79,8 +79,14 @@ impl Objects {
     }
 }
 
-/// An object keeps the number of what it was copied from. A lower file with
-/// several names does not: its names become several files.
+/// Whether this object of a lower layer has several names, which become several
+/// files when they are copied up (`index=off`), with numbers of their own.
+pub(crate) fn becomes_own_file(lower: &Inode) -> bool {
+    !lower.is_dir() && lower.nlink() > 1
+}
+
+/// An object keeps the number of what it was copied from, unless it becomes a
+/// file of its own.
 fn identity(
     layers: &Layers,
     origin: Option<Identity>,
@@ -92,7 +98,7 @@ fn identity(
     }
     if let Some(lower) = lower.first() {
         let inode = lower.dentry.positive()?;
-        if upper.is_none() || inode.is_dir() || inode.nlink() == 1 {
+        if upper.is_none() || !becomes_own_file(inode) {
             return Ok(Identity::of(inode, layers.lower(lower.layer)?.fs));
         }
     }
@@ -153,6 +159,13 @@ impl OverlayInode {
     /// The upper directory has been made opaque.
     pub(crate) fn set_opaque(&self) {
         self.opaque.store(true, Relaxed);
+    }
+
+    /// What the directory holds is not what it was listed as.
+    pub(crate) fn listing_changes(&self) {
+        if let Some(listing) = &self.listing {
+            listing.invalidate();
+        }
     }
 
     /// The topmost object.

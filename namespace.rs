@@ -244,10 +244,8 @@ fn new_inode(dir: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>
 /// of the upper layer does not know.
 fn has_origin(inode: &Inode<Rovl>) -> bool {
     let data = inode.data();
-    // One of several names of a lower file is a file of its own once it is copied up.
-    let is_origin = |lower: &Inode| lower.is_dir() || lower.nlink() <= 1;
     let lower = data.lower.first().and_then(|lower| lower.dentry.inode());
-    data.origin.is_some() || lower.is_some_and(is_origin)
+    data.origin.is_some() || lower.is_some_and(|lower| !inode::becomes_own_file(lower))
 }
 
 /// One name of `inode` is gone. Called with the upper directory locked where the

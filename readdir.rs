@@ -77,6 +77,11 @@ impl Cache {
         )
     }
 
+    /// The directory has changed, or a number in it.
+    pub(crate) fn invalidate(&self) {
+        self.version.fetch_add(1, Release);
+    }
+
     fn enter(&self) {
         let mut shared = self.shared.lock();
         shared.users = shared.users.saturating_add(1);
@@ -124,9 +129,7 @@ fn cache_of(dir: &Inode<Rovl>) -> Result<&Cache> {
 /// To be called after each change of what a directory holds: the next reader
 /// that starts at the beginning sees it.
 pub(crate) fn invalidate(dir: &Inode<Rovl>) {
-    if let Some(cache) = &dir.data().listing {
-        cache.version.fetch_add(1, Release);
-    }
+    dir.data().listing_changes();
 }
 
 /// One name in a part of a directory.

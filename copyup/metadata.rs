@@ -4,7 +4,7 @@
 
 use super::Copy;
 use crate::{
-    lookup, private,
+    inode, lookup, private,
     vfs::{
         self, acl,
         attr::Attributes,
@@ -105,8 +105,7 @@ impl Copy<'_> {
     /// `overlay.origin`, by which a later mount shows the same inode number. One of
     /// several names of a lower file becomes a file of its own, and has none.
     fn set_origin(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
-        let lower = self.source.inode()?;
-        if !lower.is_dir() && lower.nlink() > 1 {
+        if inode::becomes_own_file(self.source.inode()?) {
             return Ok(());
         }
         let value = lookup::origin_value(self.source)?;

@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         test!(types),
         test!(inode_numbers_match_stat).matrix(),
         test!(inode_numbers_after_copy_up),
+        test!(inode_numbers_of_broken_links),
         test!(inode_numbers_after_moves),
         test!(dot_dot_inode_number),
         test!(positions_are_stable).matrix(),
@@ -213,6 +214,28 @@ fn inode_numbers_after_copy_up(t: &T) {
     sys::write_file(o.m("d/sub/new"), "n").works();
     check_inode_numbers(t, &o, "d");
     o.remount();
+    check_inode_numbers(t, &o, "d");
+}
+
+/// One of several names of a lower file has another number when it is copied up,
+/// also for those who have the directory open.
+fn inode_numbers_of_broken_links(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("d/a", "data").link("d/a", "d/b");
+        })
+        .upper(|u| {
+            u.dir("d");
+        })
+        .mount();
+    let fd = open_dir(&o, "d");
+    all(&fd);
+    check_inode_numbers(t, &o, "d");
+    sys::append_file(o.m("d/a"), "+").works();
+    check_inode_numbers(t, &o, "d");
+    sys::unlink(o.m("d/a")).works();
+    sys::append_file(o.m("d/b"), "-").works();
     check_inode_numbers(t, &o, "d");
 }
 
