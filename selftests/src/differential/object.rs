@@ -34,7 +34,10 @@ pub enum Kind {
         to: Name,
     },
     Whiteout,
-    /// The other form: a file with an xattr.
+    /// The other form: a file with an xattr, in a directory that is marked `x`. In
+    /// another one the format does not say what it is, so there is none: for us it is
+    /// a file (`Documentation/rovl.rst`), for overlayfs a name that is listed and not
+    /// found.
     XattrWhiteout,
     /// A directory that hides those below.
     Opaque,
@@ -89,7 +92,15 @@ impl Object {
             Kind::Special { kind, major, minor } => {
                 sys::mknod(&path, *kind, 0o644, rustix::fs::makedev(*major, *minor))?;
             }
-            Kind::Link { to } => return sys::link(root.join(to.as_path()), &path),
+            Kind::Link { to } => {
+                let to = root.join(to.as_path());
+                // In a directory without the mark it would be a file for us, and one
+                // that is listed and not found for overlayfs; see `Kind::XattrWhiteout`.
+                if sys::get_xattr(&to, WHITEOUT).is_ok() {
+                    return Ok(());
+                }
+                return sys::link(to, &path);
+            }
             Kind::Whiteout => return sys::mknod(&path, FileType::CharacterDevice, 0o644, 0),
             Kind::XattrWhiteout => {
                 // The directory and the layer are marked, too, so neither is opaque.
