@@ -11,7 +11,9 @@ use super::op::{data, At, Op, Slot, SLOTS};
 use super::seen;
 use super::word::{Name, Octal, Time, Word};
 use super::worker::{Outcome, Uncounted};
-use crate::sys::{self, Errno, Fail, FileType, Mode, OFlags, Res, Timespec, Timestamps};
+use crate::sys::{
+    self, Errno, Fail, FallocateFlags, FileType, Mode, OFlags, Res, Timespec, Timestamps,
+};
 
 #[derive(Default)]
 struct Open {
@@ -64,6 +66,19 @@ fn owner(uid: Option<u32>, gid: Option<u32>) -> (Option<rfs::Uid>, Option<rfs::G
 
 fn is_dir(fd: &OwnedFd) -> Result<bool, Errno> {
     Ok(sys::kind_of(&rfs::fstat(fd)?) == FileType::Directory)
+}
+
+/// Does not ask for what ext4 lacks where set-id bits or capabilities would go; see
+/// `explained`.
+fn fallocate(fd: &OwnedFd, mode: FallocateFlags, off: u64, len: u64) -> Result<(), Errno> {
+    if mode.contains(FallocateFlags::UNSHARE_RANGE) {
+        let has_set_id = rfs::fstat(fd)?.st_mode & 0o6000 != 0;
+        let capability = rfs::fgetxattr(fd, "security.capability", &mut [0u8; 64][..]);
+        if has_set_id || capability.is_ok() {
+            return Err(Errno::OPNOTSUPP);
+        }
+    }
+    rfs::fallocate(fd, mode, off, len)
 }
 
 /// Nothing to tell but that it worked.
@@ -189,7 +204,7 @@ impl Actor {
                 len,
             } => {
                 let fd = self.fd(*slot);
-                fd.and_then(|fd| rfs::fallocate(fd, *mode, *off, *len).map(done))
+                fd.and_then(|fd| fallocate(fd, *mode, *off, *len).map(done))
             }
             Op::Fsync { slot } => self.fd(*slot).and_then(|fd| rfs::fsync(fd).map(done)),
             Op::Fdatasync { slot } => self.fd(*slot).and_then(|fd| rfs::fdatasync(fd).map(done)),

@@ -14,11 +14,21 @@
 //!   several files from the start, and how many names they have is not compared
 //!   (`index=off`);
 //! - data that goes through a named pipe leaves its times as they are: nothing of it
-//!   goes to the layers, and a pipe of a lower one is not copied up for it;
+//!   goes to the layers, and a pipe of a lower one is not copied up for it. So where
+//!   the plain pipe has been written to, ours may have any modification time;
 //! - a mode of `fallocate` that the upper filesystem does not have is refused after
-//!   set-id bits and capabilities have gone: they go before the filesystem is asked;
+//!   set-id bits and capabilities have gone: they go before the filesystem is asked.
+//!   Such a mode is not asked for where there are any;
 //! - what is mapped into memory before a copy-up does not see what is written after
 //!   it: maps live no longer than an operation here.
+//!
+//! What overlayfs writes to the upper layer, and rovl does not:
+//!
+//! - the marks of a copy (`overlay.origin`, and `overlay.impure` on the directory that
+//!   it is in) on a directory of the upper layer that it finds merged without them,
+//!   which then was made there by something else than a copy-up. It writes them when
+//!   the directory is looked up; rovl writes nothing for who only looks, and does not
+//!   need them: a merged directory has the number of its lower one, marked or not.
 
 use super::op::Op;
 use super::worker::Outcome;
@@ -60,6 +70,21 @@ pub const REFUSALS: [Refusal; 3] = [
         },
     },
 ];
+
+/// Whether overlayfs copies up before it finds that an operation cannot be done:
+/// an xattr must be there and is not, or must not be there and is, or there can be
+/// none of that name. Its upper layer
+/// would have a copy that neither we nor anything documented has, so it is not asked.
+pub fn copies_up_in_vain(op: &Op, outcome: &Outcome) -> bool {
+    let (Op::Setxattr { flags, .. } | Op::Fsetxattr { flags, .. }) = op else {
+        return false;
+    };
+    !flags.is_empty()
+        && matches!(
+            outcome,
+            Err(Errno::NODATA | Errno::EXIST | Errno::OPNOTSUPP)
+        )
+}
 
 /// The refusal that explains an outcome.
 pub fn refusal(op: &Op, outcome: &Outcome) -> Option<&'static Refusal> {

@@ -620,7 +620,7 @@ impl Generator {
         }
     }
 
-    /// Modes that the upper filesystem has; for the others see `explained`.
+    /// Most modes that the upper filesystem has, and one that it has not.
     fn fallocate(&mut self, slot: Slot) -> Op {
         let keep = FallocateFlags::KEEP_SIZE;
         let mode = *self.r.pick(&[
@@ -632,6 +632,7 @@ impl Generator {
             FallocateFlags::COLLAPSE_RANGE,
             FallocateFlags::INSERT_RANGE,
             FallocateFlags::PUNCH_HOLE,
+            FallocateFlags::UNSHARE_RANGE,
         ]);
         Op::Fallocate {
             slot,

@@ -8,11 +8,10 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use super::explained;
 use super::op::{Op, Step};
 use super::sides::Side;
-use super::state::{same, upper, State};
+use super::state::{same, State};
 use super::worker::Outcome;
 use super::Plan;
 use crate::env::{panic_text, PANICS, T};
-use crate::stack::Overlay;
 use crate::sys::errno_name;
 
 /// Trees are compared after so many steps, and at the end.
@@ -101,12 +100,17 @@ struct Run<'a> {
 
 fn check(what: &str, a: &State, b: &State) -> Result<(), Difference> {
     let lines = a.differences(b);
-    if lines.is_empty() {
+    let Some((_, first)) = lines.first() else {
         return Ok(());
-    }
-    let some = lines[..lines.len().min(6)].join("\n");
+    };
+    let some: Vec<&str> = lines
+        .iter()
+        .take(6)
+        .map(|(text, _)| text.as_str())
+        .collect();
+    let some = some.join("\n");
     Err(Difference {
-        kind: what.into(),
+        kind: format!("{what}: {first}"),
         text: format!("{what}: {} differences\n{some}", lines.len()),
         after: 0,
     })
@@ -180,7 +184,8 @@ impl<'a> Run<'a> {
         let count = self.tally.steps.entry(step.op.name()).or_default();
         count.0 += 1;
         count.1 += usize::from(ours.is_ok());
-        let theirs = self.with_theirs.then(|| self.theirs.run(step));
+        let asked = self.with_theirs && !explained::copies_up_in_vain(&step.op, &ours);
+        let theirs = asked.then(|| self.theirs.run(step));
         let refusal = explained::refusal(&step.op, &ours);
         let plain = match refusal {
             None => Some(self.plain.run(step)),
@@ -244,22 +249,12 @@ impl<'a> Run<'a> {
 
     /// What the two wrote on disk.
     fn compare_uppers(&self) -> Result<(), Difference> {
-        let (Some(ours), Some(theirs)) = (&self.ours.overlay, &self.theirs.overlay) else {
-            return Ok(());
-        };
-        if !self.with_theirs {
-            return Ok(());
+        match (self.ours.upper(), self.theirs.upper()) {
+            (Some(ours), Some(theirs)) if self.with_theirs => {
+                check("upper layers of rovl and of overlay", &ours, &theirs)
+            }
+            _ => Ok(()),
         }
-        let lowers = |o: &Overlay| {
-            (0..o.lower_count())
-                .map(|i| o.l(i, "/"))
-                .collect::<Vec<_>>()
-        };
-        check(
-            "upper layers of rovl and of overlay",
-            &upper(&ours.u("/"), &lowers(ours)),
-            &upper(&theirs.u("/"), &lowers(theirs)),
-        )
     }
 
     /// Each mounts what the other wrote, and then its own again.

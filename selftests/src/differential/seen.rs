@@ -18,6 +18,10 @@ pub const OUR_FLAGS: IFlags = IFlags::APPEND
 /// How many names there are, where that cannot be said.
 pub const ANY_NLINK: &str = "nlink=*";
 
+/// The modification time of a pipe that has been written to, which the pipe of an
+/// overlay does not have; see `explained`.
+pub const WRITTEN_PIPE: &str = "pipe_mtime=now";
+
 pub fn flags(flags: IFlags) -> String {
     flags.intersection(OUR_FLAGS).text()
 }
@@ -55,16 +59,16 @@ pub fn stat(st: &Stat, uncounted: &Uncounted) -> String {
         FileType::CharacterDevice | FileType::BlockDevice => format!(" rdev={:x}", st.st_rdev),
         _ => String::new(),
     };
-    // That of a pipe that is written to: see `explained`.
-    let mtime = match kind {
-        FileType::Fifo => String::new(),
-        _ => format!(" mtime={}", time(st.st_mtime, st.st_mtime_nsec)),
+    let pipe = match kind {
+        FileType::Fifo => "pipe_",
+        _ => "",
     };
     format!(
-        "{kind:?} {} {}:{}{size}{rdev}{mtime} {nlink}",
+        "{kind:?} {} {}:{}{size}{rdev} {pipe}mtime={} {nlink}",
         Octal(sys::mode_of(st)).text(),
         st.st_uid,
         st.st_gid,
+        time(st.st_mtime, st.st_mtime_nsec),
     )
 }
 

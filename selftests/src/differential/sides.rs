@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::object;
 use super::op::{Op, Step};
-use super::state::State;
+use super::state::{self, State, UpperLayer};
 use super::worker::{Outcome, Uncounted, Worker, USERS};
 use super::Plan;
 use crate::env::T;
@@ -21,6 +21,8 @@ use crate::tree;
 pub struct Side {
     pub root: PathBuf,
     pub overlay: Option<Overlay>,
+    /// The directories that the upper layer had before it was mounted.
+    old: BTreeSet<PathBuf>,
     uncounted: Uncounted,
     workers: Vec<Worker>,
 }
@@ -36,10 +38,12 @@ impl Side {
             .upper(|u| object::build(&u.root, 0, &plan.objects))
             .prepare();
         overlay.set_fstype(fstype);
+        let old = state::directories(&overlay.u("/"));
         overlay.mount().works();
         Side {
             root: overlay.m("/"),
             overlay: Some(overlay),
+            old,
             uncounted: Uncounted::default(),
             workers: Vec::new(),
         }
@@ -58,6 +62,7 @@ impl Side {
         Side {
             root,
             overlay: None,
+            old: BTreeSet::new(),
             uncounted: Rc::new(uncounted),
             workers: Vec::new(),
         }
@@ -67,6 +72,18 @@ impl Side {
         let is_overlay = |o: &Overlay| o.fstype() == "overlay";
         let as_overlay = self.overlay.as_ref().is_some_and(is_overlay);
         State::of(&self.root, &self.uncounted, as_overlay)
+    }
+
+    /// What a stack has on disk.
+    pub fn upper(&self) -> Option<State> {
+        let overlay = self.overlay.as_ref()?;
+        let lowers = 0..overlay.lower_count();
+        let layer = UpperLayer {
+            root: overlay.u("/"),
+            lowers: lowers.map(|i| overlay.l(i, "/")).collect(),
+            old: &self.old,
+        };
+        Some(layer.state())
     }
 
     pub fn run(&mut self, step: &Step) -> Outcome {

@@ -3,11 +3,11 @@
 //! A whole tree in words that can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::seen::{self, ANY_NLINK};
+use super::seen::{self, ANY_NLINK, WRITTEN_PIPE};
 use super::word::{Name, Word};
 use super::worker::Uncounted;
 use crate::sys::{self, Errno, FileType, OFlags, Res, Stat};
@@ -24,10 +24,13 @@ pub struct State {
     numbers: bool,
 }
 
-/// Whether two texts say the same.
+/// Whether two texts say the same, the second being that of a plain tree if one is.
 pub fn same(a: &str, b: &str) -> bool {
     let one = |(a, b): (&str, &str)| {
-        a == b || [a, b].contains(&ANY_NLINK) && a.starts_with("nlink=") && b.starts_with("nlink=")
+        let are = |what| a.starts_with(what) && b.starts_with(what);
+        a == b
+            || [a, b].contains(&ANY_NLINK) && are("nlink=")
+            || b == WRITTEN_PIPE && are("pipe_mtime=")
     };
     a.split(' ').count() == b.split(' ').count() && a.split(' ').zip(b.split(' ')).all(one)
 }
@@ -93,8 +96,9 @@ impl State {
         entry.push_str(text);
     }
 
-    /// A line for each path at which the two differ.
-    pub fn differences(&self, other: &State) -> Vec<String> {
+    /// For each path at which the two differ, what they say, and in short what about it
+    /// is different.
+    pub fn differences(&self, other: &State) -> Vec<(String, String)> {
         let nothing = String::from("nothing");
         let paths: BTreeSet<&PathBuf> = self.at.keys().chain(other.at.keys()).collect();
         let mut out = Vec::new();
@@ -103,11 +107,29 @@ impl State {
             let b = other.at.get(path).unwrap_or(&nothing);
             if !same(a, b) {
                 let name = Name::new(path.as_os_str().as_bytes()).text();
-                out.push(format!("/{name}:\n    {a}\n    {b}"));
+                out.push((format!("/{name}:\n    {a}\n    {b}"), in_short(a, b)));
             }
         }
         out
     }
+}
+
+/// The names of the values that only one of two descriptions has.
+fn in_short(a: &str, b: &str) -> String {
+    let of = |text: &str| -> BTreeSet<String> {
+        let words = text.split(' ').filter(|word| !word.starts_with("nlink=*"));
+        words.map(String::from).collect()
+    };
+    let (a, b) = (of(a), of(b));
+    let names = a
+        .symmetric_difference(&b)
+        .map(|word| match word.split_once('=') {
+            Some((name, _)) => name,
+            None if word.bytes().all(|b| b.is_ascii_alphabetic()) => word,
+            None => "value",
+        });
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 fn join(root: &Path, rel: &Path) -> PathBuf {
@@ -157,43 +179,101 @@ fn xattrs(at: &Path, without: &[&str]) -> Res<String> {
     Ok(text)
 }
 
-/// An upper layer as it is on disk, as far as the format says what it must be.
-pub fn upper(root: &Path, lowers: &[PathBuf]) -> State {
-    let mut state = State::default();
-    walk_upper(root, lowers, Path::new(""), &mut state);
-    state
+/// The directories of a tree.
+pub fn directories(root: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![PathBuf::new()];
+    while let Some(rel) = next.pop() {
+        let at = join(root, &rel);
+        if sys::lstat(&at).is_ok_and(|st| sys::kind_of(&st) == FileType::Directory) {
+            next.extend(tree::sorted_names(&at).iter().map(|name| rel.join(name)));
+            found.insert(rel);
+        }
+    }
+    found
 }
 
-fn walk_upper(root: &Path, lowers: &[PathBuf], rel: &Path, state: &mut State) {
-    let at = join(root, rel);
-    let Ok(st) = sys::lstat(&at) else { return };
-    let is_dir = sys::kind_of(&st) == FileType::Directory;
-    let mut text = if tree::is_whiteout(&at) {
-        "whiteout".into()
-    } else {
+/// The upper layer of a stack.
+pub struct UpperLayer<'a> {
+    pub root: PathBuf,
+    pub lowers: Vec<PathBuf>,
+    /// The directories that it had before anything was mounted.
+    pub old: &'a BTreeSet<PathBuf>,
+}
+
+impl UpperLayer<'_> {
+    /// As it is on disk, as far as the format says what it must be.
+    pub fn state(&self) -> State {
+        let mut state = State::default();
+        self.walk(Path::new(""), &self.lowers, &mut state);
+        state
+    }
+
+    /// Whether overlayfs may mark a directory as a copy when it is looked up; see
+    /// `explained`.
+    fn is_taken_for_a_copy(&self, rel: &Path, below: &[PathBuf]) -> bool {
+        rel != Path::new("") && self.old.contains(rel) && !below.is_empty()
+    }
+
+    /// `below` are the directories of lower layers that are merged with this one, or
+    /// would be if it were not opaque.
+    fn walk(&self, rel: &Path, below: &[PathBuf], state: &mut State) {
+        let at = join(&self.root, rel);
+        let Ok(st) = sys::lstat(&at) else { return };
+        if tree::is_whiteout(&at) {
+            state.at.insert(rel.to_path_buf(), "whiteout".into());
+            return;
+        }
         let mut without = vec![ORIGIN, IMPURE, UUID];
-        // overlayfs marks every directory that comes into a merged one, and we
-        // those that hide something.
-        if is_dir && !lowers.iter().any(|l| join(l, rel).is_dir()) {
+        // overlayfs marks every directory that comes into a merged one, and we those
+        // that hide something.
+        if below.is_empty() {
             without.push(OPAQUE);
         }
-        let uncounted = Uncounted::default();
-        let origin = match sys::xattr_opt(&at, ORIGIN) {
-            Some(_) => " origin",
-            None => "",
-        };
-        seen::stat(&st, &uncounted) + &xattrs(&at, &without).unwrap_or_default() + origin
-    };
-    if is_dir && sys::xattr_opt(&at, IMPURE).is_some() {
-        text.push_str(" impure");
-    }
-    state.at.insert(rel.to_path_buf(), text);
-    if is_dir {
-        for name in tree::sorted_names(&at) {
-            let name: OsString = name;
-            walk_upper(root, lowers, &rel.join(name), state);
+        let mut text = seen::stat(&st, &Uncounted::default());
+        text.push_str(&xattrs(&at, &without).unwrap_or_default());
+        let is_copy = sys::xattr_opt(&at, ORIGIN).is_some();
+        if is_copy && !self.is_taken_for_a_copy(rel, below) {
+            text.push_str(" origin");
+        }
+        let mut inside = Vec::new();
+        if sys::kind_of(&st) == FileType::Directory {
+            let parts = if is_opaque(&at) { &[] } else { below };
+            for name in tree::sorted_names(&at) {
+                inside.push((rel.join(&name), merged(parts, &name)));
+            }
+        }
+        let mut copies = inside.iter();
+        let has_mark = sys::xattr_opt(&at, IMPURE).is_some();
+        if has_mark && !copies.any(|(rel, below)| self.is_taken_for_a_copy(rel, below)) {
+            text.push_str(" impure");
+        }
+        state.at.insert(rel.to_path_buf(), text);
+        for (rel, below) in &inside {
+            self.walk(rel, below, state);
         }
     }
+}
+
+fn is_opaque(dir: &Path) -> bool {
+    sys::xattr_opt(dir, OPAQUE).is_some_and(|value| value == b"y")
+}
+
+/// The directories `name` in parts of lower layers that are merged.
+fn merged(parts: &[PathBuf], name: &OsStr) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for part in parts {
+        let at = part.join(name);
+        match sys::lstat(&at) {
+            Err(_) => continue,
+            Ok(st) if sys::kind_of(&st) != FileType::Directory => break,
+            Ok(_) => out.push(at),
+        }
+        if out.last().is_some_and(|at| is_opaque(at)) {
+            break;
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -201,10 +281,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_difference_is_named_by_what_differs() {
+        let a = "Fifo 0644 0:0 mtime=1.0 nlink=1";
+        assert_eq!(in_short(a, "Fifo 0644 0:0 mtime=2.0 nlink=1"), "mtime");
+        assert_eq!(in_short(a, "Fifo 0600 0:0 mtime=1.0 nlink=1"), "value");
+        assert_eq!(in_short("a nlink=*", "a nlink=1 impure"), "impure nlink");
+    }
+
+    #[test]
     fn a_number_of_names_that_is_not_known_is_no_difference() {
         assert!(same("Directory 0755 nlink=*", "Directory 0755 nlink=3"));
         assert!(!same("Directory 0755 nlink=2", "Directory 0755 nlink=3"));
         assert!(!same("Directory 0755 nlink=*", "Directory 0755"));
         assert!(!same("a nlink=*", "a nlink=* b"));
+    }
+
+    #[test]
+    fn only_a_plain_pipe_may_have_been_written_to() {
+        assert!(same("Fifo pipe_mtime=5.0", "Fifo pipe_mtime=now"));
+        assert!(!same("Fifo pipe_mtime=now", "Fifo pipe_mtime=5.0"));
+        assert!(!same("Fifo pipe_mtime=4.0", "Fifo pipe_mtime=5.0"));
+        assert!(!same("File mtime=5.0", "File mtime=now"));
     }
 }
