@@ -22,7 +22,7 @@ fn fixed_seed(t: &T) {
     if t.is_overlay() {
         t.skip("compares rovl with overlay");
     }
-    let plans = t.scaled(8, 2) as u64;
+    let plans = t.scaled(4, 2) as u64;
     search(t, SEED, |done| done >= plans);
 }
 
