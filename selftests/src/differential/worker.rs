@@ -4,14 +4,14 @@
 //! umask and user, and has the tree for its root.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::act::Actor;
 use super::op::Step;
-use crate::env::{exit_now, fork, wait_for};
+use crate::env::{exit_now, fork, pipe, wait_for};
 use crate::sys::{self, Errno};
 
 /// What came of an operation: what it gave, or why it did not work.
@@ -25,22 +25,22 @@ pub type Uncounted = Rc<BTreeSet<u64>>;
 
 pub struct Worker {
     pid: i32,
-    to: UnixStream,
-    from: BufReader<UnixStream>,
+    to: File,
+    from: BufReader<File>,
 }
 
 impl Worker {
     /// Starts the `which`th of `USERS` in the tree at `root`.
     pub fn start(root: &Path, which: usize, uncounted: &Uncounted) -> Worker {
-        let (ours, theirs) = UnixStream::pair().expect("socketpair");
+        let (steps, to) = pipe();
+        let (from, outcomes) = pipe();
         let pid = fork();
         if pid == 0 {
-            drop(ours);
-            work(root, which, uncounted.clone(), theirs);
+            drop((to, from));
+            work(root, which, uncounted.clone(), (steps, outcomes));
             exit_now(0);
         }
-        let from = BufReader::new(ours.try_clone().expect("dup"));
-        let to = ours;
+        let from = BufReader::new(from);
         Worker { pid, to, from }
     }
 
@@ -64,7 +64,7 @@ impl Drop for Worker {
     }
 }
 
-fn work(root: &Path, which: usize, uncounted: Uncounted, link: UnixStream) {
+fn work(root: &Path, which: usize, uncounted: Uncounted, (steps, mut to): (File, File)) {
     rustix::process::chroot(root).expect("chroot");
     rustix::process::chdir("/").expect("chdir");
     let (uid, gid, groups) = USERS[which];
@@ -73,8 +73,7 @@ fn work(root: &Path, which: usize, uncounted: Uncounted, link: UnixStream) {
     }
     sys::umask(0o022);
     let mut actor = Actor::new(uncounted);
-    let mut to = link.try_clone().expect("dup");
-    for line in BufReader::new(link).lines() {
+    for line in BufReader::new(steps).lines() {
         let Ok(line) = line else { return };
         let step = Step::read(&line).unwrap_or_else(|| panic!("no operation: {line}"));
         let said = match actor.act(&step.op) {
