@@ -145,8 +145,8 @@ fn copy_up_one<H: Held>(
                 pause::point(Point::Entered);
                 let result = lead_copy(ctx, dentry, extent, &lead);
                 let result = lead.end(result);
-                // Somebody was woken as if by a signal, and there is none: nothing
-                // would begin the system call again.
+                // The freezer wakes a task as a signal does, and there is none:
+                // nothing would begin the system call again.
                 if result == Err(ERESTARTSYS) && !vfs::completion::signal_pending() {
                     continue;
                 }

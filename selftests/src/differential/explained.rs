@@ -73,8 +73,8 @@ pub const REFUSALS: [Refusal; 3] = [
 
 /// Whether overlayfs copies up before it finds that an operation cannot be done:
 /// an xattr must be there and is not, or must not be there and is, or there can be
-/// none of that name. Its upper layer
-/// would have a copy that neither we nor anything documented has, so it is not asked.
+/// none of that name. Its upper layer would have a copy that neither we nor anything
+/// documented has, so it is not asked.
 pub fn copies_up_in_vain(op: &Op, outcome: &Outcome) -> bool {
     let (Op::Setxattr { flags, .. } | Op::Fsetxattr { flags, .. }) = op else {
         return false;

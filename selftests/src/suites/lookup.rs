@@ -166,7 +166,7 @@ fn whiteout_file_in_another_directory(t: &T) {
     let o = t
         .stack()
         .lower(|l| {
-            // The layer has such files, which is all that overlayfs asks about.
+            // Marks the root of the layer, which says nothing of other directories.
             l.xwhiteout("gone");
             for dir in ["plain", "opaque"] {
                 l.file(format!("{dir}/f"), "");
