@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """All checks of the project: what `make check` runs, inside the build tree.
 
-    tools/check.py [--kernel stock|debug] [--pause] [--test NAME]... [--list]
+    tools/check.py [--kernel stock|debug] [--pause] [--test NAME]... [--build] [--list]
 
 Checks of the source run on this machine, the selftests in a virtual machine.
 NAME selects checks whose names begin with it or match it (*, ?); a virtual machine
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import contextlib
 import enum
 import fnmatch
 import itertools
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +32,13 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
 import models  # noqa: E402
-from vm import Disk, Machine, Result, kill_all, run  # noqa: E402
+from vm import Disk, Machine, Result, cache, kill_all, run  # noqa: E402
 
 ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
 MOUNT_HELPER = TOP / "tools" / "mount-rovl"
 BUILD = TOP / "build" / "selftests"
+PROGRAM = BUILD / "release" / "rovl_tests"
 LINES_OF_OUTPUT = 60        # shown of a check that failed
 
 # How much slower the debug kernel is, and with that how much less is done on it.
@@ -228,7 +229,7 @@ def stage(name: str) -> str:
 def run_host_checks(checks: Iterable[tuple[str, Check]], results: Results) -> None:
     """Results come in the order of the checks, whatever runs beside what."""
     for _, group in itertools.groupby(checks, lambda check: stage(check[0])):
-        with contextlib.ExitStack() as stack:
+        with ExitStack() as stack:
             pools = {name: stack.enter_context(concurrent.futures.ThreadPoolExecutor(count))
                      for name, count in LANES.items()}
             running = [(name, pools[lane(name)].submit(check)) for name, check in group]
@@ -370,7 +371,7 @@ class Guest:
         self.result = run(Machine(
             kernel=arguments.kernel, job=BUILD / "job.sh",
             module=built_module(arguments) if under_test else None,
-            files={"rovl_tests": BUILD / "release" / "rovl_tests",
+            files={"rovl_tests": PROGRAM,
                    "mount.rovl": BUILD / "release" / "mount-rovl"},
             disks=[Disk("scratch", size=6 << 30)], env=variables,
             append=os.environ.get("ROVL_APPEND", ""),
@@ -436,12 +437,24 @@ def report_log(ran: list[Result | None], results: Results) -> None:
     results.add(KERNEL_LOG_NAME, Verdict.PASSED if good else Verdict.FAILED)
 
 
+
 def build_tests(wanted: list[str]) -> list[str]:
     """Builds the selftests and gives their names, and those run only if they are wanted."""
-    cargo("build", "--release", "--locked")
-    cargo("build", "--release", "--locked", crate=MOUNT_HELPER)
-    program = BUILD / "release" / "rovl_tests"
-    return command(program, "--list", *wanted).split()
+    first = not PROGRAM.exists()
+    with cache.step("building the selftests, a minute or two") if first else nullcontext():
+        cargo("build", "--release", "--locked")
+        cargo("build", "--release", "--locked", crate=MOUNT_HELPER)
+    return command(PROGRAM, "--list", *wanted).split()
+
+
+def build_programs(arguments: argparse.Namespace) -> None:
+    """Builds what the checks run, and leaves it to them to say what cannot be built."""
+    with suppress(CheckError):
+        build_tests(arguments.test)
+        if any(selected(name, arguments.test) for name in others_tests(arguments)):
+            import conformance
+
+            conformance.programs()
 
 
 # --- Others' tests --------------------------------------------------------------------
@@ -487,6 +500,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=int, default=0,
                         help="how long the tests `stress.copyup` and `differential.random` go on "
                              "(default: 1)")
+    parser.add_argument("--build", action="store_true",
+                        help="build the programs that the checks need, and end")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     arguments.test = [n for text in arguments.test for n in re.split(r"[ ,]+", text) if n]
@@ -499,6 +514,9 @@ def main() -> int:
         os.execv(ENV, [str(ENV), "run", "--", "python3", str(TOP / "tools" / "check.py"), *sys.argv[1:]])
     BUILD.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
+    if arguments.build:
+        build_programs(arguments)
+        return 0
     results = Results()
     if arguments.kernel == "debug" and not arguments.test:
         # Under TCG this kernel is slow: each test once, not on all filesystems.

@@ -10,6 +10,7 @@
 
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin	# an ordinary user's may lack them
+unset MAKEFLAGS MFLAGS	# of the make that called us; what is made here counts for itself
 
 SUITE=trixie            # the Debian release that toolchain and kernel come from
 SERIES=7.3              # the kernel series the module supports
