@@ -73,17 +73,18 @@ pub const REFUSALS: [Refusal; 3] = [
 
 /// Whether overlayfs copies up before it finds that an operation cannot be done:
 /// an xattr must be there and is not, or must not be there and is, or there can be
-/// none of that name. Its upper layer would have a copy that neither we nor anything
-/// documented has, so it is not asked.
+/// none of that name; a size is more than the upper filesystem can have. Its upper
+/// layer would have a copy that neither we nor anything documented has, so it is not
+/// asked.
 pub fn copies_up_in_vain(op: &Op, outcome: &Outcome) -> bool {
-    let (Op::Setxattr { flags, .. } | Op::Fsetxattr { flags, .. }) = op else {
-        return false;
-    };
-    !flags.is_empty()
-        && matches!(
-            outcome,
-            Err(Errno::NODATA | Errno::EXIST | Errno::OPNOTSUPP)
-        )
+    let Err(errno) = *outcome else { return false };
+    match op {
+        Op::Setxattr { flags, .. } | Op::Fsetxattr { flags, .. } => {
+            !flags.is_empty() && matches!(errno, Errno::NODATA | Errno::EXIST | Errno::OPNOTSUPP)
+        }
+        Op::Truncate { .. } => errno == Errno::FBIG,
+        _ => false,
+    }
 }
 
 /// The refusal that explains an outcome.
