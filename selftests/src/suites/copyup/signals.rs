@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! R12, the signals that are not fatal: a copy-up goes on through them, and they come
-//! when it is done. Those that end the process end the copy.
+//! when it is done. Those that end the process end the copy. What makes a process stand
+//! still without a signal (a debugger, the freezer of its cgroup) finds no copy in its
+//! way; the operation begins again when the process goes on.
 
 use super::kills::in_process;
 use super::links::{SIZE, STOP};
@@ -27,6 +29,8 @@ pub fn tests() -> Vec<Test> {
         test("R12_timer_faster_than_the_copy", timer).uppers(&UPPERS),
         test("R12_stopped_process_finishes_its_copy", stopped),
         test("R12_fatal_by_default_ends_a_copy", fatal_by_default),
+        test("R12_debugger_interrupts_a_copy", interrupted_by_debugger),
+        test("R12_frozen_cgroup_copies_when_it_is_thawed", frozen),
     ]
 }
 
@@ -228,5 +232,108 @@ fn fatal_by_default(t: &T) {
         f.go_on(&p);
         way.check_failed(&o, &p, &pattern(SIZE, 1));
         o.assert_no_strays();
+    }
+}
+
+/// While it stands still others make the copy. Who goes on finds it, or makes it.
+fn stands_still_for_others(t: &T, o: &Overlay, way: &Way, p: &str, others: bool) {
+    until("its copy has ended", || copies(t, o).in_flight.is_empty());
+    assert!(sys::stat(o.u(p)).is_err(), "{}: a part of a copy", way.name);
+    o.assert_no_strays();
+    assert!(sys::read_file(o.m(p)).works() == pattern(SIZE, 1));
+    if others {
+        sys::open(o.m(p), OFlags::RDWR).map(drop).works();
+    }
+}
+
+fn ptrace(request: libc::c_uint, process: &Process) {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: these requests touch no memory of ours.
+    let done = unsafe { libc::ptrace(request, process.pid(), none, none) };
+    assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());
+}
+
+/// Waits until the process has stopped for us.
+fn wait_stopped(process: &Process) {
+    let mut status = 0;
+    // SAFETY: `status` is there; the process is ours.
+    let pid = unsafe { libc::waitpid(process.pid(), &mut status, libc::__WALL) };
+    assert_eq!(pid, process.pid(), "waitpid");
+    assert!(libc::WIFSTOPPED(status), "status {status:#x}");
+}
+
+fn interrupted_by_debugger(t: &T) {
+    t.better_than_overlay("it holds locks while it copies data");
+    let (f, o) = files_that_stop(t);
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        f.stop_all_at(&p, STOP);
+        let process = in_process(|| (way.run)(&o, &p));
+        f.wait_standing(&p, 1);
+        ptrace(libc::PTRACE_SEIZE, &process);
+        ptrace(libc::PTRACE_INTERRUPT, &process);
+        f.go_on(&p);
+        wait_stopped(&process);
+        stands_still_for_others(t, &o, way, &p, i % 2 == 0);
+        ptrace(libc::PTRACE_DETACH, &process);
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
+    }
+}
+
+/// A control group, and what is in it is frozen.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    fn new(t: &T) -> Cgroup {
+        let at = t.new_dir("cgroup");
+        let none = rustix::mount::MountFlags::empty();
+        if let Err(e) = sys::mount("none", &at, "cgroup2", none, b"") {
+            t.skip(&format!("no cgroups: {e:?}"));
+        }
+        let group = at.join(format!("rovl-{}", std::process::id()));
+        sys::mkdir(&group, 0o755).works();
+        Cgroup(group)
+    }
+
+    fn add(&self, process: &Process) {
+        sys::append_file(self.0.join("cgroup.procs"), process.pid().to_string()).works();
+    }
+
+    fn freeze(&self, yes: bool) {
+        let text = if yes { "1" } else { "0" };
+        sys::append_file(self.0.join("cgroup.freeze"), text).works();
+    }
+
+    fn is_frozen(&self) -> bool {
+        let events = sys::text(self.0.join("cgroup.events")).works();
+        events.lines().any(|l| l == "frozen 1")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = sys::append_file(self.0.join("cgroup.freeze"), "0");
+        let _ = sys::rmdir(&self.0);
+    }
+}
+
+fn frozen(t: &T) {
+    t.better_than_overlay("it holds locks while it copies data");
+    let group = Cgroup::new(t);
+    let (f, o) = files_that_stop(t);
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        f.stop_all_at(&p, STOP);
+        let process = in_process(|| (way.run)(&o, &p));
+        f.wait_standing(&p, 1);
+        group.add(&process);
+        group.freeze(true);
+        f.go_on(&p);
+        until("it is frozen", || group.is_frozen());
+        stands_still_for_others(t, &o, way, &p, i % 2 == 0);
+        group.freeze(false);
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
     }
 }
