@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 _POLL = 0.05            # seconds between two looks at the guest's output
 _OUT_SIZE = 2 << 30     # sparse; the guest writes a tar archive to it
-_BOOTS = 3              # how often a kernel that hangs before init is booted
+_BOOTS = 3              # how often, if it or QEMU does not come as far as init
 _BOOT_IDLE = 90         # seconds: a kernel silent for so long before init hangs
 _LAST_LINES = 25        # of the console, shown when a guest hangs or dies
 
@@ -38,6 +38,7 @@ class Outcome(enum.Enum):
     TIMED_OUT = "killed: the time limit passed"
     SILENT = "killed: no output for too long"
     DIED = "the guest ended before the job did"
+    CRASHED = "QEMU crashed"
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,10 @@ def run(machine: Machine) -> Result:
         for boots_left in reversed(range(_BOOTS)):
             channels = _Channels(directory, machine)
             outcome = _supervise(command, machine, channels)
-            if outcome is not Outcome.SILENT or channels.has_init or not boots_left:
+            no_guest = outcome in (Outcome.SILENT, Outcome.CRASHED)
+            if not no_guest or channels.has_init or not boots_left:
                 break
-            print("[vm] the kernel did not come as far as init; booting it again",
+            print("[vm] the guest did not come as far as init; booting it again",
                   file=sys.stderr, flush=True)
         seconds = time.monotonic() - start
         console = channels.console()
@@ -381,7 +383,10 @@ def _wait(process: subprocess.Popen[bytes], machine: Machine,
         if channels.poll():
             last = now
         elif ended:
-            return Outcome.FINISHED if channels.done else Outcome.DIED
+            if channels.done:
+                return Outcome.FINISHED
+            crashed = -process.returncode in (signal.SIGABRT, signal.SIGSEGV)
+            return Outcome.CRASHED if crashed else Outcome.DIED
         elif not machine.interactive and now - start > machine.timeout:
             return Outcome.TIMED_OUT
         elif not machine.interactive and now - last > _BOOT_IDLE and (
