@@ -27,6 +27,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) ino: u64,
     /// The type (`DT_DIR`, ...); `DT_UNKNOWN` where the filesystem does not say.
     pub(crate) d_type: u8,
+    /// Its position in the directory.
+    offset: i64,
 }
 
 impl Entry<'_> {
@@ -70,6 +72,23 @@ struct Visitor<'v> {
     stopped: bool,
 }
 
+impl Visitor<'_> {
+    /// `iterate_dir` until `visit` stops or nothing comes: a filesystem may hand out
+    /// a part only. Where it is then is in `ctx`, also after an error.
+    fn run(&mut self, _may_lock: &mut impl MayLockDirectory, dir: &File) -> Result {
+        self.ctx.actor = Some(actor);
+        loop {
+            self.seen = 0;
+            // SAFETY: the file is open; the visitor outlives the call, and its
+            // actor fits. We hold no lock of the filesystem (`_may_lock`).
+            to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut *self).cast()) })?;
+            if self.stopped || self.seen == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// # Safety
 ///
 /// Only for `iterate_dir` to call, with the `ctx` of a [`Visitor`].
@@ -77,12 +96,12 @@ unsafe extern "C" fn actor(
     ctx: *mut b::dir_context,
     name: *const c_char,
     len: c_int,
-    _offset: b::loff_t,
+    offset: b::loff_t,
     ino: u64,
     d_type: c_uint,
 ) -> bool {
-    // SAFETY: `ctx` is the first field of the visitor that `for_each_entry`
-    // keeps on its stack, and which nobody uses while `iterate_dir` runs.
+    // SAFETY: `ctx` is the first field of the visitor that `run` has, and which
+    // nobody uses while `iterate_dir` runs.
     let visitor = unsafe { &mut *ctx.cast::<Visitor<'_>>() };
     let len = usize::try_from(len).unwrap_or(0);
     // SAFETY: the filesystem passes a name of `len` bytes, valid for the call.
@@ -93,6 +112,7 @@ unsafe extern "C" fn actor(
         ino,
         // The high bits are flags for actors that ask for them.
         d_type: (d_type & b::S_DT_MASK) as u8,
+        offset,
     });
     visitor.stopped |= !go_on;
     go_on
@@ -102,14 +122,14 @@ unsafe extern "C" fn actor(
 /// it returns false.
 ///
 /// `visit` runs with the directory's `i_rwsem` held shared: it must not use the
-/// filesystem. `_may_lock` says that nothing of that filesystem is locked yet.
+/// filesystem. `may_lock` says that nothing of that filesystem is locked yet.
 ///
 /// # Errors
 ///
 /// `ENOTDIR` for a file that is no directory, `ENOENT` for one that has been
 /// removed, or what the filesystem says.
 pub(crate) fn for_each_entry(
-    _may_lock: &mut impl MayLockDirectory,
+    may_lock: &mut impl MayLockDirectory,
     dir: &File,
     visit: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result {
@@ -119,18 +139,8 @@ pub(crate) fn for_each_entry(
         seen: 0,
         stopped: false,
     };
-    visitor.ctx.actor = Some(actor);
     visitor.ctx.count = c_int::MAX;
-    // A filesystem may hand out a part only; the end is where nothing comes.
-    loop {
-        visitor.seen = 0;
-        // SAFETY: the file is open; the visitor outlives the call, and its
-        // actor fits. We hold no lock of the filesystem (`_may_lock`).
-        to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut visitor).cast()) })?;
-        if visitor.stopped || visitor.seen == 0 {
-            return Ok(());
-        }
-    }
+    visitor.run(may_lock, dir)
 }
 
 /// What becomes of an entry that could be passed on.
@@ -140,51 +150,6 @@ pub(crate) enum Pass {
     Skip,
     /// Nothing yet: it comes first next time.
     Stop,
-}
-
-/// What travels through `iterate_dir` to [`pass_actor`].
-#[repr(C)]
-struct Passer<'p, 'o> {
-    ctx: b::dir_context,
-    out: &'p mut DirContext<'o>,
-    decide: &'p mut dyn FnMut(&Entry<'_>) -> Pass,
-    /// Entries seen in this call of `iterate_dir`.
-    seen: usize,
-    stopped: bool,
-}
-
-/// # Safety
-///
-/// Only for `iterate_dir` to call, with the `ctx` of a [`Passer`].
-unsafe extern "C" fn pass_actor(
-    ctx: *mut b::dir_context,
-    name: *const c_char,
-    len: c_int,
-    offset: b::loff_t,
-    ino: u64,
-    d_type: c_uint,
-) -> bool {
-    // SAFETY: `ctx` is the first field of the passer that `pass_entries` keeps on
-    // its stack, and which nobody uses while `iterate_dir` runs.
-    let passer = unsafe { &mut *ctx.cast::<Passer<'_, '_>>() };
-    let len = usize::try_from(len).unwrap_or(0);
-    // SAFETY: the filesystem passes a name of `len` bytes, valid for the call.
-    let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
-    passer.seen = passer.seen.saturating_add(1);
-    let entry = Entry {
-        name,
-        ino,
-        // As in `actor`.
-        d_type: (d_type & b::S_DT_MASK) as u8,
-    };
-    passer.out.set_pos(offset);
-    let go_on = match (passer.decide)(&entry) {
-        Pass::As(ino) => passer.out.emit(name, ino, entry.d_type),
-        Pass::Skip => true,
-        Pass::Stop => false,
-    };
-    passer.stopped |= !go_on;
-    go_on
 }
 
 /// Passes entries of `dir` on to `out`, from the position of `out` on and with
@@ -199,7 +164,7 @@ unsafe extern "C" fn pass_actor(
 /// Those of [`for_each_entry`], and `EINVAL` for a position that the filesystem
 /// does not know.
 pub(crate) fn pass_entries(
-    _may_lock: &mut impl MayLockDirectory,
+    may_lock: &mut impl MayLockDirectory,
     dir: &File,
     out: &mut DirContext<'_>,
     decide: &mut dyn FnMut(&Entry<'_>) -> Pass,
@@ -208,27 +173,25 @@ pub(crate) fn pass_entries(
     if unsafe { (*dir.as_ptr()).f_pos } != out.pos() {
         namei::llseek(dir, out.pos(), b::SEEK_SET)?;
     }
-    let mut passer = Passer {
+    let (count, start) = (out.count(), out.pos());
+    let mut visitor = Visitor {
         ctx: pin_init::zeroed(),
-        decide,
+        visit: &mut |entry| {
+            out.set_pos(entry.offset);
+            match decide(&entry) {
+                Pass::As(ino) => out.emit(entry.name, ino, entry.d_type),
+                Pass::Skip => true,
+                Pass::Stop => false,
+            }
+        },
         seen: 0,
         stopped: false,
-        out,
     };
-    passer.ctx.actor = Some(pass_actor);
-    passer.ctx.count = passer.out.count();
+    visitor.ctx.count = count;
     // It stays where it is if the filesystem is not even asked.
-    passer.ctx.pos = passer.out.pos();
-    // As in `for_each_entry`.
-    loop {
-        passer.seen = 0;
-        // SAFETY: the file is open; the passer outlives the call, and its actor
-        // fits. We hold no lock of the filesystem (`_may_lock`).
-        let r = to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut passer).cast()) });
-        passer.out.set_pos(passer.ctx.pos);
-        r?;
-        if passer.stopped || passer.seen == 0 {
-            return Ok(());
-        }
-    }
+    visitor.ctx.pos = start;
+    let passed = visitor.run(may_lock, dir);
+    let end = visitor.ctx.pos;
+    out.set_pos(end);
+    passed
 }
