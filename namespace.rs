@@ -149,7 +149,7 @@ impl DirOperations for Rovl {
         }
         copyup::copy_up(ctx, parent)?;
         let mode = vfs::bindings::S_IFREG as u16 | mode;
-        let cred = creator(dir, parent, idmap, mode)?;
+        let cred = creator(dir, file_dentry(file), idmap, mode)?;
         let upper_dir = dir.data().upper().ok_or(EIO)?;
         vfs::cred::with_creds(&cred, || {
             let access = ctx.want_write(layers.upper_mnt()?)?;
@@ -166,7 +166,7 @@ impl DirOperations for Rovl {
 /// set-group-id directory its group does.
 fn creator(
     dir: &Inode<Rovl>,
-    dentry: &Dentry<Rovl>,
+    dentry: &Dentry,
     idmap: Idmap<'_>,
     mode: u16,
 ) -> Result<ARef<Credential>> {

@@ -277,6 +277,10 @@ LAYOUT_NAME = "module.layout"
 KERNEL_LOG_NAME = "kernel.log"
 LAYERS_CLEAN = "unmount.fsck_of_all_scratch"
 
+# Tests that need a kernel which runs SELinux; it has no policy until they load one.
+SELINUX_TESTS = "selinux."
+SELINUX = "security=selinux enforcing=0"
+
 
 def read_ktap(line: str) -> tuple[str, Verdict] | None:
     """The name and verdict in a KTAP result line."""
@@ -339,6 +343,15 @@ def shares(names: list[str], guests: int) -> list[list[str]]:
     return divided
 
 
+def names_apart(names: list[str]) -> tuple[list[str], list[str]]:
+    """Those tests that need SELinux, and those that do not."""
+    apart = [name for name in names if name.startswith(SELINUX_TESTS)]
+    left = [name for name in names if name not in apart]
+    if apart and LAYERS_CLEAN in names:
+        apart.append(LAYERS_CLEAN)
+    return apart, left
+
+
 @dataclass
 class Guest:
     """A virtual machine, and the tests that it is to run."""
@@ -347,6 +360,7 @@ class Guest:
     names: list[str]
     number: int
     stream: Stream
+    append: str = ""            # to the kernel's command line
     result: Result | None = None
 
     def run(self) -> None:
@@ -358,7 +372,7 @@ class Guest:
         variables = {
             "ROVL_FSTYPE": arguments.fstype,
             "ROVL_SCRATCH": "/dev/rovl/scratch",
-            "ROVL_TESTS": " ".join(arguments.test or exact),
+            "ROVL_TESTS": " ".join(exact or arguments.test),
             "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
             "ROVL_TIMEOUT": str((300 if debug else 60) + 120 * arguments.minutes),
             "ROVL_MINUTES": str(arguments.minutes or ""),
@@ -374,7 +388,7 @@ class Guest:
             files={"rovl_tests": PROGRAM,
                    "mount.rovl": BUILD / "release" / "mount-rovl"},
             disks=[Disk("scratch", size=6 << 30)], env=variables,
-            append=os.environ.get("ROVL_APPEND", ""),
+            append=f"{self.append} {os.environ.get('ROVL_APPEND', '')}".strip(),
             timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
             output=self.stream.feed, log=BUILD / f"console-{arguments.kernel}{more}.log"))
         self.stream.close()
@@ -394,10 +408,14 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
             results.add(name, Verdict.FAILED)
         return
     (BUILD / "job.sh").write_text(JOB, encoding="utf-8")
+    # The debug kernel has no SELinux.
+    apart, names_left = names_apart(names) if arguments.kernel == "stock" else ([], names)
     # Tests wait more than they compute, and one guest does not keep two CPUs busy.
-    divided = shares(names, 1 if arguments.test else 2) or [names]
-    guests = [Guest(arguments, share, number, Stream(results, alone=len(divided) == 1))
-              for number, share in enumerate(divided)]
+    divided = [(share, "") for share in shares(names_left, 1 if arguments.test else 2)]
+    divided += [(share, SELINUX) for share in shares(apart, 1)]
+    divided = divided or [(names, "")]
+    guests = [Guest(arguments, share, number, Stream(results, alone=len(divided) == 1), append)
+              for number, (share, append) in enumerate(divided)]
     with concurrent.futures.ThreadPoolExecutor(len(guests)) as pool:
         running = [pool.submit(guest.run) for guest in guests]
         try:

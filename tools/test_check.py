@@ -122,6 +122,13 @@ class Shares(unittest.TestCase):
         self.assertEqual(check.shares(names, 2),
                          [["a.1", check.LAYERS_CLEAN], ["a.2", check.LAYERS_CLEAN]])
 
+    def test_selinux_apart(self) -> None:
+        clean = check.LAYERS_CLEAN
+        self.assertEqual(check.names_apart(["a.1", "selinux.a", clean]),
+                         (["selinux.a", clean], ["a.1", clean]))
+        self.assertEqual(check.names_apart(["a.1", clean]), ([], ["a.1", clean]))
+        self.assertEqual(check.names_apart(["selinux.a"]), (["selinux.a"], []))
+
 
 class Selection(unittest.TestCase):
     """T= of make check."""

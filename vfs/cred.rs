@@ -73,8 +73,8 @@ impl NewCred {
         unsafe { b::rovl_cred_drop_sys_resource(self.0.as_ptr()) };
     }
 
-    /// `security_dentry_create_files_as`: the label a new object at `dentry`
-    /// would get if the task with `old` made it.
+    /// `security_dentry_create_files_as`: the label a new object at `dentry`, in
+    /// the directory that is its parent, would get if the task with `old` made it.
     pub(crate) fn create_files_as(
         &mut self,
         dentry: &Dentry,

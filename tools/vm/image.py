@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 RELEASE = "trixie"
 
 PACKAGES = tuple((
-    "acl attr bzip2 btrfs-progs cpio dmsetup e2fsprogs erofs-utils file fuse3 gcc kmod "
+    "acl attr bzip2 btrfs-progs checkpolicy cpio dmsetup e2fsprogs erofs-utils file fuse3 gcc kmod "
     "jfsutils less libarchive-tools libc6-dev make mount procps psmisc quota rsync squashfs-tools "
     "strace unzip util-linux xfsprogs xz-utils zip"
 ).split())

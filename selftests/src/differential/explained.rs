@@ -80,7 +80,8 @@ pub fn copies_up_in_vain(op: &Op, outcome: &Outcome) -> bool {
     let Err(errno) = *outcome else { return false };
     match op {
         Op::Setxattr { flags, .. } | Op::Fsetxattr { flags, .. } => {
-            !flags.is_empty() && matches!(errno, Errno::NODATA | Errno::EXIST | Errno::OPNOTSUPP)
+            let none = [Errno::NODATA, Errno::EXIST, Errno::OPNOTSUPP, Errno::INVAL];
+            !flags.is_empty() && none.contains(&errno)
         }
         Op::Truncate { .. } => errno == Errno::FBIG,
         _ => false,

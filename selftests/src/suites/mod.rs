@@ -34,6 +34,7 @@ mod quota;
 mod races;
 mod readdir;
 mod seen;
+mod selinux;
 mod stress;
 mod times;
 mod unmount;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Test> {
         file::tests(),
         io::tests(),
         labels::tests(),
+        selinux::tests(),
         locks::tests(),
         privileges::tests(),
         quota::tests(),
