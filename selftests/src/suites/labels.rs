@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Labels of security modules, as attributes. Which modules are active is for the
-//! kernel's command line to say (`ROVL_APPEND`, `Documentation/development.rst`);
-//! without a policy SELinux lets everything pass, so what is shown with it is that
-//! its hooks are called and labels come through, not that it decides by them.
+//! kernel's command line to say (`ROVL_APPEND`, `Documentation/development.rst`).
+//! Where SELinux decides by them is in `selinux`.
 
 use std::path::Path;
 
