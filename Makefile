@@ -111,8 +111,9 @@ check:
 	$(if $(PAUSE),@$(ENV) build $(KERNEL) pause)
 	@$(CHECK)
 
+# Through a pipe: two that rewrite the same line of a terminal are not to be read.
 check-programs:
-	@$(CHECK) --build
+	@$(CHECK) --build 2>&1 | cat
 
 # Inside the build tree nothing is seen of the machine but this checkout.
 bench: module
