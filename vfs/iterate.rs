@@ -64,19 +64,28 @@ pub(crate) fn open_dir(path: Path<'_>, cred: &Credential) -> Result<ARef<File>> 
 
 /// What travels through `iterate_dir` to its actor.
 #[repr(C)]
-struct Visitor<'v> {
+struct Visitor<F> {
     ctx: b::dir_context,
-    visit: &'v mut dyn FnMut(Entry<'_>) -> bool,
+    visit: F,
     /// Entries seen in this call of `iterate_dir`.
     seen: usize,
     stopped: bool,
 }
 
-impl Visitor<'_> {
+impl<F: FnMut(Entry<'_>) -> bool> Visitor<F> {
+    fn new(visit: F) -> Self {
+        Self {
+            ctx: pin_init::zeroed(),
+            visit,
+            seen: 0,
+            stopped: false,
+        }
+    }
+
     /// `iterate_dir` until `visit` stops or nothing comes: a filesystem may hand out
     /// a part only. Where it is then is in `ctx`, also after an error.
     fn run(&mut self, _may_lock: &mut impl MayLockDirectory, dir: &File) -> Result {
-        self.ctx.actor = Some(actor);
+        self.ctx.actor = Some(actor::<F>);
         loop {
             self.seen = 0;
             // SAFETY: the file is open; the visitor outlives the call, and its
@@ -91,8 +100,8 @@ impl Visitor<'_> {
 
 /// # Safety
 ///
-/// Only for `iterate_dir` to call, with the `ctx` of a [`Visitor`].
-unsafe extern "C" fn actor(
+/// Only for `iterate_dir` to call, with the `ctx` of a [`Visitor<F>`].
+unsafe extern "C" fn actor<F: FnMut(Entry<'_>) -> bool>(
     ctx: *mut b::dir_context,
     name: *const c_char,
     len: c_int,
@@ -102,7 +111,7 @@ unsafe extern "C" fn actor(
 ) -> bool {
     // SAFETY: `ctx` is the first field of the visitor that `run` has, and which
     // nobody uses while `iterate_dir` runs.
-    let visitor = unsafe { &mut *ctx.cast::<Visitor<'_>>() };
+    let visitor = unsafe { &mut *ctx.cast::<Visitor<F>>() };
     let len = usize::try_from(len).unwrap_or(0);
     // SAFETY: the filesystem passes a name of `len` bytes, valid for the call.
     let name = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), len) };
@@ -133,12 +142,7 @@ pub(crate) fn for_each_entry(
     dir: &File,
     visit: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result {
-    let mut visitor = Visitor {
-        ctx: pin_init::zeroed(),
-        visit,
-        seen: 0,
-        stopped: false,
-    };
+    let mut visitor = Visitor::new(visit);
     visitor.ctx.count = c_int::MAX;
     visitor.run(may_lock, dir)
 }
@@ -174,19 +178,14 @@ pub(crate) fn pass_entries(
         namei::llseek(dir, out.pos(), b::SEEK_SET)?;
     }
     let (count, start) = (out.count(), out.pos());
-    let mut visitor = Visitor {
-        ctx: pin_init::zeroed(),
-        visit: &mut |entry| {
-            out.set_pos(entry.offset);
-            match decide(&entry) {
-                Pass::As(ino) => out.emit(entry.name, ino, entry.d_type),
-                Pass::Skip => true,
-                Pass::Stop => false,
-            }
-        },
-        seen: 0,
-        stopped: false,
-    };
+    let mut visitor = Visitor::new(|entry: Entry<'_>| {
+        out.set_pos(entry.offset);
+        match decide(&entry) {
+            Pass::As(ino) => out.emit(entry.name, ino, entry.d_type),
+            Pass::Skip => true,
+            Pass::Stop => false,
+        }
+    });
     visitor.ctx.count = count;
     // It stays where it is if the filesystem is not even asked.
     visitor.ctx.pos = start;
