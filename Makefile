@@ -104,7 +104,7 @@ run: module
 CHECK = $(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) \
 	$(if $(T),--test '$(T)')
 
-# The kernel's metadata is made by one compiler at a time, and leaves a CPU for this.
+# The kernel's metadata does not keep all CPUs busy all the time. On two it is a small gain.
 check:
 	@$(ENV) tree
 	@$(MAKE) -j2 module check-programs
