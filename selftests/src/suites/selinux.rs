@@ -295,6 +295,7 @@ fn one_label_for_the_mount(t: &T) {
         sys::set_xattr(o.m("d/new"), LABEL, context("changed_t")).fails(Errno::OPNOTSUPP);
     });
     assert_eq!(label_of(o.m("d/new")), "context_t");
+    assert_eq!(label_of(o.l(0, "d/f")), "user_reads_t", "below");
     let shown = sys::text("/proc/self/mounts").works();
     assert!(shown.contains("context=u:object_r:context_t"), "{shown}");
     sys::umount(&o.m("/")).works();
