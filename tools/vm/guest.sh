@@ -37,6 +37,15 @@ if [ -f /run/vm/job/rovl.ko ]; then
 install rovl /run/vm/busybox insmod /run/vm/job/rovl.ko' >/run/modprobe.d/rovl.conf
 fi
 
+# The channel for the job's questions comes some moments after its driver.
+if [ -n "$ASK" ]; then
+	modprobe -q virtio_console
+	until [ -c "$(echo /dev/vport*p*)" ]; do
+		sleep 0.1
+	done
+	$BB ln -s ../"$(cd /dev && echo vport*p*)" /dev/rovl/ask
+fi
+
 leaks() {
 	[ -w /sys/kernel/debug/kmemleak ] || return
 	# An object is reported if two scans do not see it, and it is older than 5 s.

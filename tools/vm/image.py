@@ -40,7 +40,7 @@ CONFORMANCE_OFFLINE = ("libcatalyst-perl",)
 # drivers for hardware that no guest has.
 MODULE_DIRECTORIES = (
     "arch block crypto fs kernel lib mm net/9p "
-    "drivers/block drivers/dax drivers/md drivers/nvdimm drivers/virtio"
+    "drivers/block drivers/char drivers/dax drivers/md drivers/nvdimm drivers/virtio"
 ).split()
 
 # Needed to reach the disks and the first images, before modprobe can work.

@@ -12,13 +12,16 @@ import enum
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterable
+from typing import BinaryIO, Callable, Iterable, Iterator
 
 from . import cache, cpio, image, splat
 
@@ -29,6 +32,7 @@ _OUT_SIZE = 2 << 30     # sparse; the guest writes a tar archive to it
 _BOOTS = 3              # how often, if it or QEMU does not come as far as init
 _BOOT_IDLE = 90         # seconds: a kernel silent for so long before init hangs
 _LAST_LINES = 25        # of the console, shown when a guest hangs or dies
+_GAVE_UP = b"KVM internal error"    # QEMU says so and stays, with the guest stopped
 
 
 class Outcome(enum.Enum):
@@ -94,6 +98,10 @@ class Machine:
     # Called with each piece of the job's output as it comes.
     output: Callable[[bytes], object] | None = None
 
+    # Answers what the job asks: a line that it writes to /dev/rovl/ask, with a line that
+    # it reads there. Called in a thread of its own.
+    answer: Callable[[str], str] | None = None
+
 
 @dataclass
 class Result:
@@ -104,6 +112,7 @@ class Result:
     splats: list[splat.Splat]
     output: bytes                   # of the job
     console: str
+    qemu: str                       # what QEMU had to say itself
     seconds: float
     accel: str
 
@@ -119,6 +128,9 @@ class Result:
             tail = "\n".join(self.console.splitlines()[-_LAST_LINES:])
             parts.append(f"{self.outcome.value} (after {self.seconds:.0f} s); "
                          f"the last lines of its console:\n{tail}")
+            if self.qemu:
+                said = "\n".join(self.qemu.splitlines()[:_LAST_LINES])
+                parts.append(f"QEMU says: {said}")
         for report in self.splats:
             parts.append(f"the kernel reports: {report.title}\n{report.context}")
         return "\n\n".join(parts)
@@ -136,7 +148,7 @@ def run(machine: Machine) -> Result:
         start = time.monotonic()
         for boots_left in reversed(range(_BOOTS)):
             channels = _Channels(directory, machine)
-            outcome = _supervise(command, machine, channels)
+            outcome = _supervise(command, machine, channels, directory)
             no_guest = outcome in (Outcome.SILENT, Outcome.CRASHED)
             if not no_guest or channels.has_init or not boots_left:
                 break
@@ -153,7 +165,7 @@ def run(machine: Machine) -> Result:
             log = channels.job.decode("utf-8", "replace")
         allowed = splat.allow_list(HERE / "allowed-reports")
         return Result(outcome, channels.status, splat.find(log, allowed), bytes(channels.job),
-                      console, seconds, accel)
+                      console, channels.qemu.decode("utf-8", "replace"), seconds, accel)
 
 
 # --- The command line ------------------------------------------------------------
@@ -255,6 +267,8 @@ def _initrd(machine: Machine, images: Path, directory: Path) -> Path:
 def _conf(machine: Machine) -> str:
     variables = dict(machine.env)
     variables["KMEMLEAK"] = "0" if machine.kmemleak is False else "1"
+    if machine.answer:
+        variables["ASK"] = "1"
     if machine.interactive:
         columns, rows = shutil.get_terminal_size()
         variables.update(INTERACTIVE="1", ROWS=str(rows), COLS=str(columns),
@@ -274,6 +288,7 @@ class _Channels:
         self._directory = directory
         self._output = machine.output
         self.job = bytearray()
+        self.qemu = bytearray()
         self._report = bytearray()
         self._open: dict[str, BinaryIO] = {}
 
@@ -285,6 +300,7 @@ class _Channels:
             self._output(news)
         report = self._read("report")
         self._report += report
+        self.qemu += self._read("qemu")
         return bool(news or report or self._read("console"))
 
     @property
@@ -341,7 +357,31 @@ class _Stop(BaseException):
     """A signal asked the runner to end."""
 
 
-def _supervise(command: list[str], machine: Machine, channels: _Channels) -> Outcome:
+@contextmanager
+def _answers(machine: Machine) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """Answers a guest's questions. Gives the arguments with which QEMU has the channel for
+    them, and the descriptor that it must inherit.
+    """
+    if not machine.answer:
+        yield [], ()
+        return
+    ours, its = socket.socketpair()
+    threading.Thread(target=_answer, args=(ours, machine.answer), daemon=True).start()
+    with its:
+        yield ["-chardev", f"socket,id=ask,fd={its.fileno()}", "-device", "virtio-serial-pci",
+               "-device", "virtserialport,chardev=ask,name=ask"], (its.fileno(),)
+
+
+def _answer(channel: socket.socket, answer: Callable[[str], str]) -> None:
+    """Ends with the guest; if it ends by an error, the guest reads an end of file."""
+    with channel, channel.makefile("rw", encoding="utf-8") as lines:
+        for question in lines:
+            lines.write(answer(question.rstrip("\n")) + "\n")
+            lines.flush()
+
+
+def _supervise(command: list[str], machine: Machine, channels: _Channels,
+               directory: Path) -> Outcome:
     def stop(number: int, _frame: object) -> None:
         raise _Stop(number)
 
@@ -353,9 +393,12 @@ def _supervise(command: list[str], machine: Machine, channels: _Channels) -> Out
         pass
     try:
         # A shell needs the terminal, which belongs to this process group.
-        process = subprocess.Popen(
-            command, stdin=None if machine.interactive else subprocess.DEVNULL,
-            preexec_fn=_die_with_parent, start_new_session=not machine.interactive)
+        with _answers(machine) as (more, inherited), open(directory / "qemu", "wb") as errors:
+            process = subprocess.Popen(
+                [*command, *more], pass_fds=inherited,
+                stdin=None if machine.interactive else subprocess.DEVNULL,
+                stderr=None if machine.interactive else errors,
+                preexec_fn=_die_with_parent, start_new_session=not machine.interactive)
         _running.add(process)
         try:
             return _wait(process, machine, channels)
@@ -382,6 +425,8 @@ def _wait(process: subprocess.Popen[bytes], machine: Machine,
         now = time.monotonic()
         if channels.poll():
             last = now
+        elif _GAVE_UP in channels.qemu:
+            return Outcome.CRASHED
         elif ended:
             if channels.done:
                 return Outcome.FINISHED
