@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
 import models  # noqa: E402
-from vm import Disk, Machine, Result, cache, kill_all, run  # noqa: E402
+from vm import Disk, ImageError, Machine, Result, accel, cache, image  # noqa: E402
+from vm import kill_all, run  # noqa: E402
 
 ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
@@ -268,7 +270,7 @@ for module in loop ext4 xfs btrfs erofs squashfs overlay; do
 	modprobe -q "$module"
 done
 [ -e /job/mount.rovl ] && export ROVL_HELPER=/job/mount.rovl
-exec /job/rovl_tests $ROVL_TESTS
+exec /job/rovl_tests --ask /dev/rovl/ask
 """
 
 RESULT = re.compile(r"^(ok|not ok) (\d+) ([^ #]+)(?: # (.*))?$")
@@ -276,6 +278,10 @@ LAYOUT = re.compile(r"^rovl: layout: (\d+) checked, (\d+) bad$")
 LAYOUT_NAME = "module.layout"
 KERNEL_LOG_NAME = "kernel.log"
 LAYERS_CLEAN = "unmount.fsck_of_all_scratch"
+
+# Tests of what happens at once have two CPUs. The interleavings that a test makes happen
+# do not depend on how many there are; they are tried with one and with two.
+AT_ONCE = {"stock": ("races.", "stress."), "debug": ("races.", "stress.", "copyup.R")}
 
 # Tests that need a kernel which runs SELinux; it has no policy until they load one.
 SELINUX_TESTS = "selinux."
@@ -331,48 +337,82 @@ class Stream:
             self._show()
 
 
-def shares(names: list[str], guests: int) -> list[list[str]]:
-    """Deals tests to guests in turn: those of a suite take about as long as each other.
-    Each guest looks at its own disks in the end.
+def names_apart(names: list[str], which: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Those tests whose names begin in one of these ways, and those that do not. Each guest
+    looks at its own disks in the end.
     """
-    dealt = [name for name in names if name != LAYERS_CLEAN]
-    divided = [share for share in (dealt[i::guests] for i in range(guests)) if share]
-    if len(dealt) < len(names):
-        for share in divided:
-            share.append(LAYERS_CLEAN)
-    return divided
-
-
-def names_apart(names: list[str]) -> tuple[list[str], list[str]]:
-    """Those tests that need SELinux, and those that do not."""
-    apart = [name for name in names if name.startswith(SELINUX_TESTS)]
-    left = [name for name in names if name not in apart]
-    if apart and LAYERS_CLEAN in names:
+    apart = [name for name in names if name.startswith(which) and name != LAYERS_CLEAN]
+    left = [name for name in names if name not in set(apart)]
+    if LAYERS_CLEAN in names:
         apart.append(LAYERS_CLEAN)
     return apart, left
 
 
+class Queue:
+    """Tests to be run. Each guest asks for its next when it has done one, so that all have
+    work to the end; then each looks at its own disks.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = deque(name for name in names if name != LAYERS_CLEAN)
+        self._last = LAYERS_CLEAN if LAYERS_CLEAN in names else ""
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def next(self) -> str | None:
+        try:
+            return self._names.popleft()
+        except IndexError:      # another guest may have taken the last one just now
+            return None
+
+    def guest(self) -> Callable[[str], str]:
+        """What answers the questions of one guest; nothing is left where it says nothing."""
+        last = iter([self._last])
+        return lambda _: self.next() or next(last, "")
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A guest to be booted. Where guests share CPUs of the host, one with two of its own
+    takes twice as much of them for the same tests.
+    """
+
+    queue: Queue
+    cpus: int = 1
+    append: str = ""            # to the kernel's command line
+
+
+def boots(names: list[str], kernel: str, asked: bool) -> list[Boot]:
+    """The guests for these tests, in the order in which they are booted, two at a time.
+    There is one for what was asked for by name.
+    """
+    # The debug kernel has no SELinux.
+    apart, names = names_apart(names, (SELINUX_TESTS,) if kernel == "stock" else ())
+    at_once, names = names_apart(names, ("",) if asked else AT_ONCE[kernel])
+    rest = Queue(names)
+    all_boots = [Boot(Queue(at_once), cpus=2), Boot(rest), Boot(Queue(apart), append=SELINUX),
+                 Boot(rest)]
+    return [boot for boot in all_boots if boot.queue] or all_boots[:1]
+
+
 @dataclass
 class Guest:
-    """A virtual machine, and the tests that it is to run."""
+    """A virtual machine that runs tests."""
 
     arguments: argparse.Namespace
-    names: list[str]
+    boot: Boot
     number: int
     stream: Stream
-    append: str = ""            # to the kernel's command line
     result: Result | None = None
 
     def run(self) -> None:
         arguments = self.arguments
         debug = arguments.kernel == "debug"
         under_test = arguments.fstype == "rovl"
-        # Not what begins with a name, which may be the other guest's.
-        exact = [f"={name}" for name in self.names]
         variables = {
             "ROVL_FSTYPE": arguments.fstype,
             "ROVL_SCRATCH": "/dev/rovl/scratch",
-            "ROVL_TESTS": " ".join(exact or arguments.test),
             "ROVL_DIVISOR": str(DEBUG_DIVISOR if debug else 1),
             "ROVL_TIMEOUT": str((300 if debug else 60) + 120 * arguments.minutes),
             "ROVL_MINUTES": str(arguments.minutes or ""),
@@ -388,9 +428,10 @@ class Guest:
             files={"rovl_tests": PROGRAM,
                    "mount.rovl": BUILD / "release" / "mount-rovl"},
             disks=[Disk("scratch", size=6 << 30)], env=variables,
-            append=f"{self.append} {os.environ.get('ROVL_APPEND', '')}".strip(),
+            cpus=self.boot.cpus, append=f"{self.boot.append} {os.environ.get('ROVL_APPEND', '')}".strip(),
             timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
-            output=self.stream.feed, log=BUILD / f"console-{arguments.kernel}{more}.log"))
+            output=self.stream.feed, answer=self.boot.queue.guest(),
+            log=BUILD / f"console-{arguments.kernel}{more}.log"))
         self.stream.close()
 
 
@@ -400,7 +441,7 @@ def built_module(arguments: argparse.Namespace) -> Path:
 
 
 def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
-    """Boots machines for the given tests, two for all of them; each gets a verdict."""
+    """Boots machines for the given tests; each test gets a verdict."""
     under_test = arguments.fstype == "rovl"
     if under_test and not built_module(arguments).exists():
         say(f"# {built_module(arguments)} has not been built")
@@ -408,20 +449,16 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
             results.add(name, Verdict.FAILED)
         return
     (BUILD / "job.sh").write_text(JOB, encoding="utf-8")
-    # The debug kernel has no SELinux.
-    apart, names_left = names_apart(names) if arguments.kernel == "stock" else ([], names)
-    # Tests wait more than they compute, and one guest does not keep two CPUs busy.
-    divided = [(share, "") for share in shares(names_left, 1 if arguments.test else 2)]
-    divided += [(share, SELINUX) for share in shares(apart, 1)]
-    divided = divided or [(names, "")]
-    guests = [Guest(arguments, share, number, Stream(results, alone=len(divided) == 1), append)
-              for number, (share, append) in enumerate(divided)]
-    with concurrent.futures.ThreadPoolExecutor(len(guests)) as pool:
+    to_boot = boots(names, arguments.kernel, bool(arguments.test))
+    guests = [Guest(arguments, boot, number, Stream(results, alone=len(to_boot) == 1))
+              for number, boot in enumerate(to_boot)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
         running = [pool.submit(guest.run) for guest in guests]
         try:
             for one in running:
                 one.result()
         except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
             kill_all()
             raise
     for guest in guests:
@@ -466,13 +503,28 @@ def build_tests(wanted: list[str]) -> list[str]:
 
 
 def build_programs(arguments: argparse.Namespace) -> None:
-    """Builds what the checks run, and leaves it to them to say what cannot be built."""
-    with suppress(CheckError):
-        build_tests(arguments.test)
-        if any(selected(name, arguments.test) for name in others_tests(arguments)):
-            import conformance
+    """Makes what the checks run and what guests boot from, and leaves it to the checks to
+    say what cannot be made.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        # It waits for packages, and cargo for the CPUs. Some checks need none.
+        if not arguments.test:
+            beside.submit(make_images)
+        with suppress(CheckError):
+            build_tests(arguments.test)
+            if any(selected(name, arguments.test) for name in others_tests(arguments)):
+                import conformance
 
-            conformance.programs()
+                conformance.programs()
+
+
+def make_images() -> None:
+    """The kernel may not be there yet: what needs it is made before the first guest."""
+    with suppress(ImageError):
+        image.guest_root()
+        stock = image.kernel("stock")
+        image.kernel_images(stock)
+        accel.choose("auto", stock)
 
 
 # --- Others' tests --------------------------------------------------------------------
@@ -519,7 +571,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="how long the tests `stress.copyup` and `differential.random` go on "
                              "(default: 1)")
     parser.add_argument("--build", action="store_true",
-                        help="build the programs that the checks need, and end")
+                        help="make the programs and images that the checks need, and end")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args()
     arguments.test = [n for text in arguments.test for n in re.split(r"[ ,]+", text) if n]

@@ -104,30 +104,39 @@ class Counting(unittest.TestCase):
         self.assertIn("3", str(caught.exception))
 
 
-class Shares(unittest.TestCase):
+class Queues(unittest.TestCase):
     """Which guest runs what."""
 
-    def test_each_test_has_one_guest(self) -> None:
-        names = ["a.1", "a.2", "a.1@xfs", "b.1", "b.2"]
-        divided = check.shares(names, 2)
-        self.assertEqual(len(divided), 2)
-        self.assertEqual(sorted(n for share in divided for n in share), sorted(names))
-
-    def test_no_guest_without_tests(self) -> None:
-        self.assertEqual(check.shares(["a.1"], 2), [["a.1"]])
-        self.assertEqual(check.shares([], 2), [])
+    def test_each_test_goes_to_one_guest(self) -> None:
+        queue = check.Queue(["a.1", "a.2", "b.1"])
+        one, other = queue.guest(), queue.guest()
+        self.assertEqual([one("next"), other("next"), other("next")], ["a.1", "a.2", "b.1"])
+        self.assertEqual([one("next"), other("next")], ["", ""])
 
     def test_each_guest_looks_at_its_disks(self) -> None:
-        names = ["a.1", "a.2", check.LAYERS_CLEAN]
-        self.assertEqual(check.shares(names, 2),
-                         [["a.1", check.LAYERS_CLEAN], ["a.2", check.LAYERS_CLEAN]])
+        queue = check.Queue(["a.1", check.LAYERS_CLEAN])
+        one, other = queue.guest(), queue.guest()
+        self.assertEqual([one("next"), one("next"), one("next")],
+                         ["a.1", check.LAYERS_CLEAN, ""])
+        self.assertEqual([other("next"), other("next")], [check.LAYERS_CLEAN, ""])
 
-    def test_selinux_apart(self) -> None:
-        clean = check.LAYERS_CLEAN
-        self.assertEqual(check.names_apart(["a.1", "selinux.a", clean]),
-                         (["selinux.a", clean], ["a.1", clean]))
-        self.assertEqual(check.names_apart(["a.1", clean]), ([], ["a.1", clean]))
-        self.assertEqual(check.names_apart(["selinux.a"]), (["selinux.a"], []))
+    def test_who_is_booted(self) -> None:
+        def booted(names: list[str], kernel: str, asked: bool = False) -> list[tuple[int, int]]:
+            return [(boot.cpus, len(boot.queue)) for boot in check.boots(names, kernel, asked)]
+
+        names = ["a.1", "a.2", "races.a", "copyup.R1_a", "copyup.a", "selinux.a",
+                 check.LAYERS_CLEAN]
+        self.assertEqual(booted(names, "stock"), [(2, 1), (1, 4), (1, 1), (1, 4)])
+        self.assertEqual(booted(names, "debug"), [(2, 2), (1, 4), (1, 4)])
+        self.assertEqual(booted(names, "stock", asked=True), [(2, 5), (1, 1)])
+        self.assertEqual(booted(["selinux.a"], "stock", asked=True), [(1, 1)])
+        self.assertEqual(booted(["selinux.a"], "debug", asked=True), [(2, 1)])
+        for none in ([], [check.LAYERS_CLEAN]):
+            self.assertEqual(booted(none, "stock", asked=True), [(2, 0)])
+
+    def test_guests_of_the_rest_share_it(self) -> None:
+        first, second = check.boots(["a.1", "a.2"], "stock", False)
+        self.assertIs(first.queue, second.queue)
 
 
 class Selection(unittest.TestCase):

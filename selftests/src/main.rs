@@ -4,7 +4,9 @@
 //!
 //! `rovl_tests [--list] [NAME...]` runs the tests whose names begin with or
 //! match (`*`, `?`) one of the arguments, all of them without one, and
-//! prints KTAP. `rovl_tests bench` measures instead (`bench/mod.rs`), and
+//! prints KTAP. `rovl_tests --ask DEVICE` runs those whose names it is given there,
+//! one for each line `next` that it writes, until it gets an empty line.
+//! `rovl_tests bench` measures instead (`bench/mod.rs`), and
 //! `rovl_tests play` does what a script of the differential tester says
 //! (`differential/play.rs`). Run as root. The environment:
 //!
@@ -31,6 +33,7 @@ mod fuse;
 mod log_writes;
 mod pause;
 mod plain;
+mod queue;
 mod runner;
 mod stack;
 mod suites;
@@ -40,6 +43,9 @@ mod watch;
 
 use std::path::PathBuf;
 
+use queue::Queue;
+use runner::Work;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|a| a == "bench") {
@@ -48,6 +54,12 @@ fn main() {
     if args.first().is_some_and(|a| a == "play") {
         std::process::exit(differential::play(&args[1..]));
     }
+    let mut cases = runner::cases(&suites::all());
+    if let [flag, device] = &args[..] {
+        if flag == "--ask" {
+            run(None, Queue::open(device.as_ref(), cases));
+        }
+    }
     let patterns: Vec<String> = args
         .iter()
         .filter(|a| !a.starts_with("--"))
@@ -55,7 +67,6 @@ fn main() {
         .filter(|a| !a.is_empty())
         .map(String::from)
         .collect();
-    let mut cases = runner::cases(&suites::all());
     cases.retain(|c| c.wanted(&patterns));
     let check_layers = runner::selected(runner::LAYERS_CLEAN, &patterns);
     if args.iter().any(|a| a == "--list") {
@@ -67,10 +78,20 @@ fn main() {
         }
         return;
     }
+    let plan = cases.len() + usize::from(check_layers);
+    let cases = cases.into_iter().map(Work::Case);
+    run(
+        Some(plan),
+        cases.chain(check_layers.then_some(Work::CheckLayers)),
+    );
+}
+
+/// Ends the program with the status of the tests.
+fn run(plan: Option<usize>, work: impl Iterator<Item = Work>) -> ! {
     let base = std::env::var_os("ROVL_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let space = base.join(format!("rovl-selftests.{}", std::process::id()));
     std::fs::create_dir_all(&space).expect("place for the tests");
-    let status = runner::Runner::new(space.clone()).run(&cases, check_layers);
+    let status = runner::Runner::new(space.clone()).run(plan, work);
     let _ = tree::remove_all(&space);
     std::process::exit(status);
 }
