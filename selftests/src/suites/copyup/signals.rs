@@ -235,14 +235,40 @@ fn fatal_by_default(t: &T) {
     }
 }
 
-/// While it stands still others make the copy. Who goes on finds it, or makes it.
-fn stands_still_for_others(t: &T, o: &Overlay, way: &Way, p: &str, others: bool) {
-    until("its copy has ended", || copies(t, o).in_flight.is_empty());
-    assert!(sys::stat(o.u(p)).is_err(), "{}: a part of a copy", way.name);
-    o.assert_no_strays();
-    assert!(sys::read_file(o.m(p)).works() == pattern(SIZE, 1));
-    if others {
-        sys::open(o.m(p), OFlags::RDWR).map(drop).works();
+/// What makes a process stand still without a signal to it, and lets it go on.
+struct Hold<'a> {
+    begin: &'a dyn Fn(&Process),
+    wait: &'a dyn Fn(&Process),
+    end: &'a dyn Fn(&Process),
+}
+
+/// Holds each way in the middle of its copy. While it stands still there is nothing of
+/// the copy, and others may make it: who goes on finds it, or makes it.
+fn held(t: &T, hold: &Hold) {
+    t.better_than_overlay("it holds locks while it copies data");
+    let (f, o) = files_that_stop(t);
+    for (i, way) in WAYS.iter().enumerate() {
+        let p = name(i);
+        f.stop_all_at(&p, STOP);
+        let process = in_process(|| (way.run)(&o, &p));
+        f.wait_standing(&p, 1);
+        (hold.begin)(&process);
+        f.go_on(&p);
+        (hold.wait)(&process);
+        until("its copy has ended", || copies(t, &o).in_flight.is_empty());
+        assert!(
+            sys::stat(o.u(&p)).is_err(),
+            "{}: a part of a copy",
+            way.name
+        );
+        o.assert_no_strays();
+        assert!(sys::read_file(o.m(&p)).works() == pattern(SIZE, 1));
+        if i % 2 == 0 {
+            sys::open(o.m(&p), OFlags::RDWR).map(drop).works();
+        }
+        (hold.end)(&process);
+        assert_eq!(process.finish(), 0, "{}", way.name);
+        way.check_done(&o, &p, &pattern(SIZE, 1));
     }
 }
 
@@ -263,22 +289,17 @@ fn wait_stopped(process: &Process) {
 }
 
 fn interrupted_by_debugger(t: &T) {
-    t.better_than_overlay("it holds locks while it copies data");
-    let (f, o) = files_that_stop(t);
-    for (i, way) in WAYS.iter().enumerate() {
-        let p = name(i);
-        f.stop_all_at(&p, STOP);
-        let process = in_process(|| (way.run)(&o, &p));
-        f.wait_standing(&p, 1);
-        ptrace(libc::PTRACE_SEIZE, &process);
-        ptrace(libc::PTRACE_INTERRUPT, &process);
-        f.go_on(&p);
-        wait_stopped(&process);
-        stands_still_for_others(t, &o, way, &p, i % 2 == 0);
-        ptrace(libc::PTRACE_DETACH, &process);
-        assert_eq!(process.finish(), 0, "{}", way.name);
-        way.check_done(&o, &p, &pattern(SIZE, 1));
-    }
+    held(
+        t,
+        &Hold {
+            begin: &|process| {
+                ptrace(libc::PTRACE_SEIZE, process);
+                ptrace(libc::PTRACE_INTERRUPT, process);
+            },
+            wait: &wait_stopped,
+            end: &|process| ptrace(libc::PTRACE_DETACH, process),
+        },
+    );
 }
 
 /// A control group, and what is in it is frozen.
@@ -319,21 +340,16 @@ impl Drop for Cgroup {
 }
 
 fn frozen(t: &T) {
-    t.better_than_overlay("it holds locks while it copies data");
     let group = Cgroup::new(t);
-    let (f, o) = files_that_stop(t);
-    for (i, way) in WAYS.iter().enumerate() {
-        let p = name(i);
-        f.stop_all_at(&p, STOP);
-        let process = in_process(|| (way.run)(&o, &p));
-        f.wait_standing(&p, 1);
-        group.add(&process);
-        group.freeze(true);
-        f.go_on(&p);
-        until("it is frozen", || group.is_frozen());
-        stands_still_for_others(t, &o, way, &p, i % 2 == 0);
-        group.freeze(false);
-        assert_eq!(process.finish(), 0, "{}", way.name);
-        way.check_done(&o, &p, &pattern(SIZE, 1));
-    }
+    held(
+        t,
+        &Hold {
+            begin: &|process| {
+                group.add(process);
+                group.freeze(true);
+            },
+            wait: &|_| until("it is frozen", || group.is_frozen()),
+            end: &|_| group.freeze(false),
+        },
+    );
 }
