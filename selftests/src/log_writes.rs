@@ -149,10 +149,16 @@ impl Disk {
     pub fn write(&self, image: &Path) {
         let written = File::create(image).and_then(|file| {
             file.set_len(self.size)?;
+            let mut run: (u64, Vec<u8>) = (0, Vec::new());
             for (i, block) in &self.blocks {
-                file.write_all_at(block, i * BLOCK as u64)?;
+                let at = i * BLOCK as u64;
+                if run.0 + run.1.len() as u64 != at {
+                    file.write_all_at(&run.1, run.0)?;
+                    run = (at, Vec::new());
+                }
+                run.1.extend_from_slice(block);
             }
-            Ok(())
+            file.write_all_at(&run.1, run.0)
         });
         written.unwrap_or_else(|e| panic!("{image:?}: {e}"));
     }
