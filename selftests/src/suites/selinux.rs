@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         test!(label_asked_for),
         test!(user_changes_a_label),
         test!(one_label_for_the_mount),
+        test!(policy_that_does_not_know_the_type),
     ]
 }
 
@@ -44,12 +45,17 @@ fn load_policy(t: &T) {
         other => t.skip(&format!("a policy is loaded, and we are {other}")),
     }
     t.need_program("checkpolicy");
-    if !sys::exists(format!("{SELINUXFS}/enforce")) {
+    make_policy(t, POLICY);
+    sys::append_file(format!("{SELINUXFS}/enforce"), "1").works();
+}
+
+fn make_policy(t: &T, policy: &str) {
+    if !sys::exists(format!("{SELINUXFS}/load")) {
         let none = rustix::mount::MountFlags::empty();
         sys::mount("none", Path::new(SELINUXFS), "selinuxfs", none, b"").works();
     }
     let (text, binary) = (t.dir.join("policy.conf"), t.dir.join("policy"));
-    sys::write_file(&text, POLICY).works();
+    sys::write_file(&text, policy).works();
     let made = Command::new("checkpolicy")
         .args(["-U", "allow", "-c", "33", "-o"])
         .args([&binary, &text])
@@ -58,7 +64,6 @@ fn load_policy(t: &T) {
     assert!(made.status.success(), "{made:?}");
     let load = sys::open(format!("{SELINUXFS}/load"), OFlags::WRONLY).works();
     sys::write(&load, sys::read_file(&binary).works()).works();
-    sys::append_file(format!("{SELINUXFS}/enforce"), "1").works();
 }
 
 /// From here on this process is in a domain.
@@ -271,7 +276,7 @@ fn user_changes_a_label(t: &T) {
     }
 }
 
-/// `context=`: what lies below has its own labels, and they do not count above.
+/// `context=`: what lies below keeps its own labels, and they do not count above.
 fn one_label_for_the_mount(t: &T) {
     load_policy(t);
     let o = t
@@ -296,7 +301,27 @@ fn one_label_for_the_mount(t: &T) {
     });
     assert_eq!(label_of(o.m("d/new")), "context_t");
     assert_eq!(label_of(o.l(0, "d/f")), "user_reads_t", "below");
+    for above in ["d", "d/f", "d/new"] {
+        assert_eq!(label_of(o.u(above)), "context_t", "{above} above");
+    }
     let shown = sys::text("/proc/self/mounts").works();
     assert!(shown.contains("context=u:object_r:context_t"), "{shown}");
     sys::umount(&o.m("/")).works();
+}
+
+fn policy_that_does_not_know_the_type(t: &T) {
+    load_policy(t);
+    let o = t.stack().lower(of_all_kinds).prepare();
+    let known = format!("fs_use_xattr {} ", t.fstype());
+    let (without, rule): (Vec<_>, Vec<_>) = POLICY.lines().partition(|l| !l.starts_with(&known));
+    assert_eq!(rule.len(), 1);
+    make_policy(t, &format!("{}\n", without.join("\n")));
+    let mounted = o.mount();
+    // The other tests need it.
+    make_policy(t, POLICY);
+    mounted.works();
+    for kind in KINDS {
+        assert_eq!(label_of(o.m(kind)), "unlabeled_t", "{kind}");
+        assert_eq!(label_of(o.l(0, kind)), "open_t", "{kind} below");
+    }
 }
