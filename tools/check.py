@@ -458,7 +458,6 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
             for one in running:
                 one.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             kill_all()
             raise
     for guest in guests:
@@ -543,6 +542,8 @@ def others_tests(arguments: argparse.Namespace) -> list[str]:
 def run_others_tests(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
     import conformance
 
+    if not names:
+        return
     try:
         conformance.quick(arguments.kernel, names, results)
     except CheckError as error:
@@ -607,10 +608,16 @@ def main() -> int:
         say("\n".join([c[0] for c in checks] + tests + others))
         return 0
     run_host_checks(checks, results)
-    if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
-        run_in_vm(arguments, tests, results)
-    if others:
-        run_others_tests(arguments, others, results)
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        # It has a guest of its own, which waits as much as it computes.
+        running = beside.submit(run_others_tests, arguments, others, results)
+        try:
+            if tests or (arguments.test and selected(LAYOUT_NAME, arguments.test)):
+                run_in_vm(arguments, tests, results)
+            running.result()
+        except BaseException:
+            kill_all()
+            raise
     if not results.verdicts:
         say(f"no check is called {' or '.join(arguments.test)}")
         results.add("selection", Verdict.FAILED)
@@ -627,4 +634,7 @@ if __name__ == "__main__":
     # What conformance.py imports is this module, not the program: a verdict must be the
     # same thing for both.
     import check
-    sys.exit(check.main())
+    try:
+        sys.exit(check.main())
+    except KeyboardInterrupt:
+        sys.exit("check: interrupted")

@@ -345,10 +345,13 @@ def _die_with_parent() -> None:
 
 
 _running: set[subprocess.Popen[bytes]] = set()
+_over = threading.Event()
 
 
 def kill_all() -> None:
-    """Ends every guest of this process; the threads that wait for them go on."""
+    """Ends every guest of this process, and no other begins; the threads that wait for
+    them go on."""
+    _over.set()
     for process in list(_running):
         process.kill()
 
@@ -385,6 +388,8 @@ def _supervise(command: list[str], machine: Machine, channels: _Channels,
     def stop(number: int, _frame: object) -> None:
         raise _Stop(number)
 
+    if _over.is_set():
+        return Outcome.DIED
     handlers = {}
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -400,6 +405,8 @@ def _supervise(command: list[str], machine: Machine, channels: _Channels,
                 stderr=None if machine.interactive else errors,
                 preexec_fn=_die_with_parent, start_new_session=not machine.interactive)
         _running.add(process)
+        if _over.is_set():      # since it was looked at above
+            process.kill()
         try:
             return _wait(process, machine, channels)
         finally:
