@@ -432,8 +432,8 @@ def _wait(process: subprocess.Popen[bytes], machine: Machine,
         now = time.monotonic()
         if channels.poll():
             last = now
-        elif _GAVE_UP in channels.qemu:
-            return Outcome.CRASHED
+        elif _GAVE_UP in channels.qemu:     # it would again
+            return Outcome.DIED
         elif ended:
             if channels.done:
                 return Outcome.FINISHED
