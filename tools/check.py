@@ -390,10 +390,10 @@ def boots(names: list[str], kernel: str, asked: bool) -> list[Boot]:
     # The debug kernel has no SELinux.
     apart, names = names_apart(names, (SELINUX_TESTS,) if kernel == "stock" else ())
     at_once, names = names_apart(names, ("",) if asked else AT_ONCE[kernel])
-    rest = Queue(names)
-    all_boots = [Boot(Queue(at_once), cpus=2), Boot(rest), Boot(Queue(apart), append=SELINUX),
-                 Boot(rest)]
-    return [boot for boot in all_boots if boot.queue] or all_boots[:1]
+    first, rest = Boot(Queue(at_once), cpus=2), Boot(Queue(names))
+    more = [] if asked else [rest, first]   # for what is left when another guest is through
+    all_boots = [first, rest, Boot(Queue(apart), append=SELINUX), *more]
+    return [boot for boot in all_boots if boot.queue] or [first]
 
 
 @dataclass
@@ -405,8 +405,13 @@ class Guest:
     number: int
     stream: Stream
     result: Result | None = None
+    needed: bool = True         # when its turn came
 
     def run(self) -> None:
+        # The first is booted for what is not a test, too.
+        self.needed = self.number == 0 or bool(self.boot.queue)
+        if not self.needed:
+            return
         arguments = self.arguments
         debug = arguments.kernel == "debug"
         under_test = arguments.fstype == "rovl"
@@ -428,7 +433,8 @@ class Guest:
             files={"rovl_tests": PROGRAM,
                    "mount.rovl": BUILD / "release" / "mount-rovl"},
             disks=[Disk("scratch", size=6 << 30)], env=variables,
-            cpus=self.boot.cpus, append=f"{self.boot.append} {os.environ.get('ROVL_APPEND', '')}".strip(),
+            cpus=self.boot.cpus,
+            append=f"{self.boot.append} {os.environ.get('ROVL_APPEND', '')}".strip(),
             timeout=VM_TIMEOUT[arguments.kernel] + 120 * arguments.minutes, idle=VM_IDLE,
             output=self.stream.feed, answer=self.boot.queue.guest(),
             log=BUILD / f"console-{arguments.kernel}{more}.log"))
@@ -470,7 +476,7 @@ def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results)
         results.add(name, Verdict.FAILED)
     if under_test and selected(LAYOUT_NAME, arguments.test):
         report_layout(guests[0].stream.layout, results)
-    report_log([guest.result for guest in guests], results)
+    report_log([guest.result for guest in guests if guest.needed], results)
 
 
 def report_layout(layout: tuple[int, int] | None, results: Results) -> None:

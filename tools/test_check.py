@@ -126,8 +126,8 @@ class Queues(unittest.TestCase):
 
         names = ["a.1", "a.2", "races.a", "copyup.R1_a", "copyup.a", "selinux.a",
                  check.LAYERS_CLEAN]
-        self.assertEqual(booted(names, "stock"), [(2, 1), (1, 4), (1, 1), (1, 4)])
-        self.assertEqual(booted(names, "debug"), [(2, 2), (1, 4), (1, 4)])
+        self.assertEqual(booted(names, "stock"), [(2, 1), (1, 4), (1, 1), (1, 4), (2, 1)])
+        self.assertEqual(booted(names, "debug"), [(2, 2), (1, 4), (1, 4), (2, 2)])
         self.assertEqual(booted(names, "stock", asked=True), [(2, 5), (1, 1)])
         self.assertEqual(booted(["selinux.a"], "stock", asked=True), [(1, 1)])
         self.assertEqual(booted(["selinux.a"], "debug", asked=True), [(2, 1)])
@@ -137,6 +137,12 @@ class Queues(unittest.TestCase):
     def test_guests_of_the_rest_share_it(self) -> None:
         first, second = check.boots(["a.1", "a.2"], "stock", False)
         self.assertIs(first.queue, second.queue)
+
+    def test_guest_without_work_is_not_booted(self) -> None:
+        guest = check.Guest(mock.Mock(), check.Boot(check.Queue([])), 1, Stream(Results()))
+        guest.run()
+        self.assertFalse(guest.needed)
+        self.assertIsNone(guest.result)
 
 
 class Selection(unittest.TestCase):
