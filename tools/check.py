@@ -47,7 +47,7 @@ LINES_OF_OUTPUT = 60        # shown of a check that failed
 DEBUG_DIVISOR = 8
 VM_TIMEOUT = {"stock": 2400, "debug": 3600}
 # Seconds without output: longer than a test may take before the guest ends it itself.
-VM_IDLE = 900
+VM_IDLE = 1800
 
 
 class Verdict(enum.Enum):
