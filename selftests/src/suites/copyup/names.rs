@@ -4,7 +4,8 @@
 
 use super::ops::{
     assert_as_plain, assert_upper_exact, copies, data, last_preparations, lay_out_lower, ways,
-    Hold, Kind, Op, Race, Upper, MIDDLE, NO_TMPFILE, RENAME_AWAY, RENAME_OVER, UNLINK, UPPERS,
+    Hold, Kind, Models, Op, Race, Upper, MIDDLE, NO_TMPFILE, RENAME_AWAY, RENAME_OVER, UNLINK,
+    UPPERS,
 };
 use crate::env::T;
 use crate::pause::{self, Point};
@@ -67,6 +68,7 @@ fn races(t: &T, against: &'static Op, combinations: &[(Kind, &'static Op, Hold)]
     });
     let upper = Upper::new(t);
     let o = upper.mount(&lower);
+    let models = Models::new(t);
     for (i, (kind, way, hold)) in combinations.iter().enumerate() {
         // Where the upper directory is locked, and to be renamed, which is
         // itself a copy-up, is to wait.
@@ -76,7 +78,7 @@ fn races(t: &T, against: &'static Op, combinations: &[(Kind, &'static Op, Hold)]
             || against.name == RENAME_AWAY.name
             || t.is_overlay();
         Race {
-            t,
+            models: &models,
             o: &o,
             lower: &lower,
             dir: format!("{i}"),
