@@ -555,41 +555,84 @@ pub(super) fn prepare_fault_injection(t: &T) {
     }
 }
 
+/// An operation on names that end in a number, each time another one.
+struct Numbered {
+    name: &'static str,
+    /// What it needs in the layers.
+    lower: for<'a> fn(&'a Tree, usize) -> &'a Tree,
+    upper: for<'a> fn(&'a Tree, usize) -> &'a Tree,
+    run: fn(&Overlay, usize) -> sys::Res<()>,
+}
+
+impl Numbered {
+    const fn on_a_lower_file(
+        name: &'static str,
+        run: fn(&Overlay, usize) -> sys::Res<()>,
+    ) -> Numbered {
+        Numbered {
+            name,
+            lower: |l, i| l.file(format!("d/f{i}"), pattern(9000, 1)),
+            upper: |u, _| u,
+            run,
+        }
+    }
+}
+
 /// Every allocation of an operation fails once; then the tree is as before
 /// or as after it, and nothing is left over.
 fn allocation_failures(t: &T) {
     prepare_fault_injection(t);
-    type Op = fn(&Overlay, usize) -> sys::Res<()>;
-    let operations: [(&str, Op); 11] = [
-        ("open", |o, i| {
+    let operations = [
+        Numbered::on_a_lower_file("open", |o, i| {
             sys::open(o.m(format!("d/f{i}")), OFlags::RDWR).map(drop)
         }),
-        ("truncate", |o, i| {
+        Numbered::on_a_lower_file("truncate", |o, i| {
             sys::truncate(o.m(format!("d/f{i}")), 5000)
         }),
-        ("chmod", |o, i| sys::chmod(o.m(format!("d/f{i}")), 0o600)),
-        ("unlink", |o, i| sys::unlink(o.m(format!("d/f{i}")))),
-        ("rename", |o, i| {
+        Numbered::on_a_lower_file("chmod", |o, i| sys::chmod(o.m(format!("d/f{i}")), 0o600)),
+        Numbered::on_a_lower_file("unlink", |o, i| sys::unlink(o.m(format!("d/f{i}")))),
+        Numbered::on_a_lower_file("rename", |o, i| {
             sys::rename(o.m(format!("d/f{i}")), o.m(format!("d/new{i}")))
         }),
-        ("link", |o, i| {
+        Numbered::on_a_lower_file("link", |o, i| {
             sys::link(o.m(format!("d/f{i}")), o.m(format!("d/new{i}")))
         }),
-        ("create", |o, i| {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
-            sys::open(o.m(format!("d/new{i}")), flags).map(drop)
-        }),
-        ("mkdir", |o, i| sys::mkdir(o.m(format!("d/gone{i}")), 0o755)),
-        ("rmdir", |o, i| sys::rmdir(o.m(format!("d/sub{i}")))),
-        ("replace", |o, i| {
-            sys::rename(o.m(format!("d/made{i}")), o.m(format!("d/emptied{i}")))
-        }),
-        ("setxattr", |o, i| {
+        Numbered::on_a_lower_file("setxattr", |o, i| {
             sys::set_xattr(o.m(format!("d/f{i}")), "user.x", "y")
         }),
+        Numbered {
+            name: "create",
+            lower: |l, _| l,
+            upper: |u, _| u,
+            run: |o, i| {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
+                sys::open(o.m(format!("d/new{i}")), flags).map(drop)
+            },
+        },
+        Numbered {
+            name: "mkdir",
+            lower: |l, i| l.file(format!("d/gone{i}/x"), "x"),
+            upper: |u, i| u.whiteout(&format!("d/gone{i}")),
+            run: |o, i| sys::mkdir(o.m(format!("d/gone{i}")), 0o755),
+        },
+        Numbered {
+            name: "rmdir",
+            lower: |l, i| l.dir(format!("d/sub{i}")),
+            upper: |u, _| u,
+            run: |o, i| sys::rmdir(o.m(format!("d/sub{i}"))),
+        },
+        Numbered {
+            name: "replace",
+            lower: |l, i| l.file(format!("d/emptied{i}/x"), "x"),
+            upper: |u, i| {
+                u.dir(format!("d/made{i}"))
+                    .whiteout(&format!("d/emptied{i}/x"))
+            },
+            run: |o, i| sys::rename(o.m(format!("d/made{i}")), o.m(format!("d/emptied{i}"))),
+        },
     ];
-    for (name, operation) in operations {
-        fail_each_allocation(t, name, operation);
+    for operation in &operations {
+        fail_each_allocation(t, operation);
     }
 }
 
@@ -597,24 +640,23 @@ const ATTEMPTS: usize = 200;
 
 /// In attempt `i` the i-th allocation fails, and each attempt has names of
 /// its own; until one gets through.
-fn fail_each_allocation(t: &T, name: &str, operation: fn(&Overlay, usize) -> sys::Res<()>) {
+fn fail_each_allocation(t: &T, operation: &Numbered) {
+    let name = operation.name;
     // Not on ext4: it stops working when its own journal cannot allocate.
     let tmpfs = t.new_dir("tmpfs");
     let none = MountFlags::empty();
     sys::mount("none", &tmpfs, "tmpfs", none, b"size=64m").works();
     let upper = Tree::new(tmpfs.join("upper"));
-    for i in 0..ATTEMPTS {
-        upper.whiteout(&format!("d/gone{i}"));
-        upper.dir(format!("d/made{i}"));
-        upper.whiteout(&format!("d/emptied{i}/x"));
+    upper.dir("d");
+    for i in 1..ATTEMPTS {
+        (operation.upper)(&upper, i);
     }
     let o = t
         .stack()
         .lower(|l| {
-            for i in 0..ATTEMPTS {
-                l.file(format!("d/f{i}"), pattern(9000, 1));
-                l.dir(format!("d/sub{i}")).file(format!("d/gone{i}/x"), "x");
-                l.file(format!("d/emptied{i}/x"), "x");
+            l.dir("d");
+            for i in 1..ATTEMPTS {
+                (operation.lower)(l, i);
             }
         })
         .upper_in(&tmpfs)
@@ -625,7 +667,7 @@ fn fail_each_allocation(t: &T, name: &str, operation: fn(&Overlay, usize) -> sys
         attempt += 1;
         assert!(attempt < ATTEMPTS, "{name}: it never got through");
         sys::pwrite(&nth, attempt.to_string(), 0).works();
-        let result = operation(&o, attempt);
+        let result = (operation.run)(&o, attempt);
         // These copy to and from us, and that may be what fails, too.
         let left = sys::pread(&nth, 20, 0).unwrap_or_else(|_| b"unused".to_vec());
         while sys::pwrite(&nth, "0", 0).is_err() {}
