@@ -765,6 +765,12 @@ impl Filesystem for Server {
         reply.ok();
     }
 
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        // The names never change.
+        let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        reply.opened(FileHandle(0), flags);
+    }
+
     fn readdir(
         &self,
         _: &Request,

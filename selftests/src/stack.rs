@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::env::{mount_device, Fs, T};
+use crate::fuse::Fuse;
 use crate::pause::{self, NoTmpfile};
 use crate::sys::{self, Expect, FsContext, Res};
 use crate::tree::{is_whiteout, Snapshot, Take, Tree};
@@ -101,6 +102,11 @@ impl<'a> Stack<'a> {
     pub fn upper(self, fill: impl FnOnce(&Tree)) -> Self {
         fill(&Tree::new(&self.upper));
         self
+    }
+
+    /// A lower layer that has no operation which changes it, and need not be compared.
+    pub fn lower_fuse(self, fuse: &Fuse) -> Self {
+        self.lowers_not_compared().lower_dir(&fuse.at)
     }
 
     /// Takes upper and work directory from somewhere else.

@@ -105,7 +105,7 @@ fn copy_stands_still(t: &T) {
     let f = t.fuse(|f| {
         f.file("f", &data);
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     f.reset_counts("f");
     f.stop_first_at("f", stop);
     let path = o.m("f");

@@ -540,7 +540,7 @@ fn names_that_others_change(t: &T) {
         l.file("e/y", "y").file("kept", "kept");
     });
     fuse.remember_nothing();
-    let o = t.stack().lowers_not_compared().lower_dir(&fuse.at).mount();
+    let o = t.stack().lower_fuse(&fuse).mount();
     assert_text(o.m("a"), "first");
     assert_names(o.m("d"), &["x"]);
     sys::append_file(o.m("kept"), "+").works();

@@ -503,12 +503,7 @@ fn one_round(t: &T, fs: Fs, seed: u64, last: Instant) {
             );
         }
     });
-    let o = t
-        .stack()
-        .lowers_not_compared()
-        .lower_dir(&f.at)
-        .upper_in(&own.at)
-        .mount();
+    let o = t.stack().lower_fuse(&f).upper_in(&own.at).mount();
     let round = Round {
         own: &own,
         f,

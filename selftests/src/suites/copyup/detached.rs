@@ -56,7 +56,7 @@ impl Setup {
                 f.file(&name(i), pattern(SIZE, i as u64));
             }
         });
-        let o = t.stack().lower_dir(&f.at).upper_in(&own.at).mount();
+        let o = t.stack().lower_fuse(&f).upper_in(&own.at).mount();
         Setup { own, f, o }
     }
 

@@ -71,7 +71,7 @@ fn leader_in_mid_data(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, way) in WAYS.iter().enumerate() {
         let p = name(i);
         f.stop_all_at(&p, STOP);
@@ -93,7 +93,7 @@ fn waiter(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, way) in WAYS.iter().enumerate() {
         let p = name(i);
         f.stop_all_at(&p, STOP);
@@ -148,7 +148,7 @@ fn leader_and_waiter(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, way) in WAYS.iter().enumerate() {
         let p = name(i);
         f.stop_all_at(&p, STOP);
@@ -254,7 +254,7 @@ fn waiter_at_its_point(t: &T) {
     let f = t.fuse(|f| {
         f.file("d/f", pattern(SIZE, 1));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     f.stop_all_at("d/f", STOP);
     let path = o.m("d/f");
     let leader = start("open", move || sys::open(path, OFlags::RDWR));
@@ -288,7 +288,7 @@ fn read_error_in_mid_data(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, way) in WAYS.iter().enumerate() {
         let p = name(i);
         // A waiter tries himself, and fails himself.

@@ -59,7 +59,7 @@ fn files_that_stop(t: &T) -> (Arc<Fuse>, Overlay) {
         }
         f.dir("e").file("d/single", pattern(SIZE, 0));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     (f, o)
 }
 

@@ -98,7 +98,7 @@ fn while_data_is_copied(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, way) in WAYS.iter().enumerate() {
         let p = name(i);
         let old = sys::open(o.m(&p), OFlags::RDONLY).works();
@@ -168,7 +168,7 @@ fn lost_its_name(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for i in 0..3 {
         let p = name(i);
         let old = sys::open(o.m(&p), OFlags::RDONLY).works();
@@ -206,7 +206,7 @@ fn after_a_failure(t: &T) {
     let f = t.fuse(|f| {
         f.file("f", pattern(SIZE, 1));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     let old = sys::open(o.m("f"), OFlags::RDONLY).works();
     f.fail_at("f", STOP, Errno::IO, None);
     sys::open(o.m("f"), OFlags::RDWR).fails(Errno::IO);
@@ -262,7 +262,7 @@ fn locks_while_data_is_copied(t: &T) {
     let f = t.fuse(|f| {
         f.file("f", pattern(SIZE, 1));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     let holder = sys::open(o.m("f"), OFlags::RDONLY).works();
     let other = sys::open(o.m("f"), OFlags::RDONLY).works();
     sys::flock(&holder, EXCLUSIVE).works();

@@ -473,7 +473,7 @@ impl<'a> Upper<'a> {
 
     #[track_caller]
     pub fn mount(&self, lower: &Fuse) -> Overlay {
-        let stack = self.t.stack().lower_dir(&lower.at);
+        let stack = self.t.stack().lower_fuse(lower);
         match &self.own {
             Some(own) => stack.upper_in(&own.at).mount(),
             None => stack.mount(),

@@ -67,7 +67,7 @@ fn files_that_stop(t: &T) -> (Arc<Fuse>, Overlay) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     (f, o)
 }
 

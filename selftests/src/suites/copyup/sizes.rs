@@ -151,7 +151,7 @@ fn only_what_is_kept(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, change) in CHANGES.iter().enumerate() {
         if !change.is_lazy() {
             continue;
@@ -177,7 +177,7 @@ fn while_data_is_copied(t: &T) {
             f.file(&name(i), pattern(SIZE, 1));
         }
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     for (i, change) in CHANGES.iter().enumerate() {
         let p = name(i);
         f.reset_counts(&p);
@@ -204,7 +204,7 @@ fn open_while_it_is_truncated(t: &T) {
     let f = t.fuse(|f| {
         f.file("f", pattern(SIZE, 1));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     f.stop_all_at("f", PIECE);
     let path = o.m("f");
     let cutter = start("truncate", move || sys::truncate(path, STOP));
@@ -226,7 +226,7 @@ fn truncate_fails(t: &T) {
     let f = t.fuse(|f| {
         f.file("d/f", pattern(SIZE, 1));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     f.fail_at("d/f", PIECE, Errno::IO, None);
     sys::truncate(o.m("d/f"), STOP).fails(Errno::IO);
     assert!(!sys::exists(o.u("d/f")));
@@ -330,7 +330,7 @@ fn truncate_killed(t: &T) {
     let f = t.fuse(|f| {
         f.file("d/f", pattern(SIZE, 1));
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     f.stop_all_at("d/f", PIECE);
     let cutter = in_process(|| sys::truncate(o.m("d/f"), STOP));
     f.wait_standing("d/f", 1);
@@ -427,7 +427,7 @@ fn with_capabilities(t: &T) {
         f.file("f", pattern(SIZE, 1))
             .xattr("f", "security.capability", CAPABILITY);
     });
-    let o = t.stack().lower_dir(&f.at).mount();
+    let o = t.stack().lower_fuse(&f).mount();
     f.reset_counts("f");
     f.stop_all_at("f", 0);
     let path = o.m("f");
