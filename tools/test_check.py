@@ -124,7 +124,7 @@ class Queues(unittest.TestCase):
         def booted(names: list[str], kernel: str, asked: bool = False) -> list[tuple[int, int]]:
             return [(boot.cpus, len(boot.queue)) for boot in check.boots(names, kernel, asked)]
 
-        names = ["a.1", "a.2", "races.a", "copyup.R1_a", "copyup.a", "selinux.a",
+        names = ["a.1", "a.2", "races.a", "copyup.R2_a", "copyup.a", "selinux.a",
                  check.LAYERS_CLEAN]
         self.assertEqual(booted(names, "stock"), [(2, 1), (1, 4), (1, 1), (1, 4), (2, 1)])
         self.assertEqual(booted(names, "debug"), [(2, 2), (1, 4), (1, 4), (2, 2)])
