@@ -104,7 +104,8 @@ impl<'a> Stack<'a> {
         self
     }
 
-    /// A lower layer that has no operation which changes it, and need not be compared.
+    /// A lower layer of which only the test itself can change anything: its server has
+    /// no such operation. It is not compared.
     pub fn lower_fuse(self, fuse: &Fuse) -> Self {
         self.lowers_not_compared().lower_dir(&fuse.at)
     }

@@ -558,20 +558,17 @@ pub(super) fn prepare_fault_injection(t: &T) {
 /// An operation on names that end in a number, each time another one.
 struct Numbered {
     name: &'static str,
-    /// What it needs in the layers.
-    lower: for<'a> fn(&'a Tree, usize) -> &'a Tree,
-    upper: for<'a> fn(&'a Tree, usize) -> &'a Tree,
+    /// What it needs in the layers besides the lower file `f`.
+    lower: fn(&Tree, usize) -> &Tree,
+    upper: fn(&Tree, usize) -> &Tree,
     run: fn(&Overlay, usize) -> sys::Res<()>,
 }
 
 impl Numbered {
-    const fn on_a_lower_file(
-        name: &'static str,
-        run: fn(&Overlay, usize) -> sys::Res<()>,
-    ) -> Numbered {
+    const fn on_files(name: &'static str, run: fn(&Overlay, usize) -> sys::Res<()>) -> Numbered {
         Numbered {
             name,
-            lower: |l, i| l.file(format!("d/f{i}"), pattern(9000, 1)),
+            lower: |l, _| l,
             upper: |u, _| u,
             run,
         }
@@ -583,32 +580,27 @@ impl Numbered {
 fn allocation_failures(t: &T) {
     prepare_fault_injection(t);
     let operations = [
-        Numbered::on_a_lower_file("open", |o, i| {
+        Numbered::on_files("open", |o, i| {
             sys::open(o.m(format!("d/f{i}")), OFlags::RDWR).map(drop)
         }),
-        Numbered::on_a_lower_file("truncate", |o, i| {
+        Numbered::on_files("truncate", |o, i| {
             sys::truncate(o.m(format!("d/f{i}")), 5000)
         }),
-        Numbered::on_a_lower_file("chmod", |o, i| sys::chmod(o.m(format!("d/f{i}")), 0o600)),
-        Numbered::on_a_lower_file("unlink", |o, i| sys::unlink(o.m(format!("d/f{i}")))),
-        Numbered::on_a_lower_file("rename", |o, i| {
+        Numbered::on_files("chmod", |o, i| sys::chmod(o.m(format!("d/f{i}")), 0o600)),
+        Numbered::on_files("unlink", |o, i| sys::unlink(o.m(format!("d/f{i}")))),
+        Numbered::on_files("rename", |o, i| {
             sys::rename(o.m(format!("d/f{i}")), o.m(format!("d/new{i}")))
         }),
-        Numbered::on_a_lower_file("link", |o, i| {
+        Numbered::on_files("link", |o, i| {
             sys::link(o.m(format!("d/f{i}")), o.m(format!("d/new{i}")))
         }),
-        Numbered::on_a_lower_file("setxattr", |o, i| {
+        Numbered::on_files("setxattr", |o, i| {
             sys::set_xattr(o.m(format!("d/f{i}")), "user.x", "y")
         }),
-        Numbered {
-            name: "create",
-            lower: |l, _| l,
-            upper: |u, _| u,
-            run: |o, i| {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
-                sys::open(o.m(format!("d/new{i}")), flags).map(drop)
-            },
-        },
+        Numbered::on_files("create", |o, i| {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
+            sys::open(o.m(format!("d/new{i}")), flags).map(drop)
+        }),
         Numbered {
             name: "mkdir",
             lower: |l, i| l.file(format!("d/gone{i}/x"), "x"),
@@ -654,8 +646,8 @@ fn fail_each_allocation(t: &T, operation: &Numbered) {
     let o = t
         .stack()
         .lower(|l| {
-            l.dir("d");
             for i in 1..ATTEMPTS {
+                l.file(format!("d/f{i}"), pattern(9000, 1));
                 (operation.lower)(l, i);
             }
         })

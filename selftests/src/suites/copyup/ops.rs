@@ -354,7 +354,8 @@ pub struct Models<'a> {
     known: RefCell<HashMap<Question, Outcome>>,
 }
 
-/// The kind, the two operations, and their order.
+/// The kind, the two operations by their names, each of which has only one, and
+/// their order.
 type Question = (Kind, [&'static str; 2], &'static [usize]);
 
 impl<'a> Models<'a> {
