@@ -126,7 +126,7 @@ pub(crate) struct OverlayInode {
     opaque: Atomic<bool>,
     /// The merged listing of a directory; see `readdir.rs`. Nothing else has
     /// one.
-    pub(crate) listing: Option<Pin<KBox<crate::readdir::Cache>>>,
+    pub(crate) listing: Option<Pin<KBox<crate::listing::Cache>>>,
 }
 
 /// The object that stands for the whole now.
@@ -260,7 +260,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         opaque: Atomic::new(false),
         listing: below
             .is_dir()
-            .then(crate::readdir::Cache::new)
+            .then(crate::listing::Cache::new)
             .transpose()?,
     };
     if let Some(upper) = objects.upper {

@@ -3,35 +3,14 @@
 //! A layer, the stack of layers, and what each can do.
 
 use crate::{
-    copyup::InFlight,
-    inode::OverlayInode,
-    private::Names,
-    vfs::{self, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
+    format::names::Names,
+    vfs::{self, in_use::InUseMark, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
 };
 use kernel::{cred::Credential, prelude::*, str::CString, sync::aref::ARef};
 
-/// The filesystem type.
+/// The filesystem type. What its objects keep is said at the top, in
+/// `super_block.rs`; the rooms between name no more of it than this.
 pub(crate) struct Rovl;
-
-impl vfs::FileSystem for Rovl {
-    const NAME: &'static CStr = c"rovl";
-    const MAGIC: usize = 0x726f_766c;
-    const FLAGS: u32 = vfs::bindings::FS_ALLOW_IDMAP | vfs::bindings::FS_USERNS_MOUNT;
-    type Super = Overlay;
-    type Inode = OverlayInode;
-    type File = crate::file::OpenFile;
-    type Directory = crate::readdir::OpenDirectory;
-}
-
-/// What one mount keeps.
-pub(crate) struct Overlay {
-    /// The layers, and as whom they are accessed.
-    pub(crate) layers: Layers,
-    /// Copies that are being made.
-    pub(crate) in_flight: Pin<KBox<InFlight>>,
-    /// The options, as `show_options` tells them.
-    pub(crate) options: crate::mount::Shown,
-}
 
 /// The stack.
 pub(crate) struct Layers {
@@ -126,9 +105,25 @@ pub(crate) struct Upper {
     /// Whether its filesystem has `RENAME_WHITEOUT`.
     pub(crate) rename_whiteout: bool,
     /// Holds other rovl mounts off the upper and work directories.
-    pub(crate) in_use: crate::mount::InUse,
+    pub(crate) in_use: InUse,
     /// Makes names in `work/` unique within this mount.
     pub(crate) serial: kernel::sync::atomic::Atomic<u64>,
+}
+
+/// Holds other mounts, of rovl and of overlayfs, off an upper and a work
+/// directory (`I_OVL_INUSE`).
+pub(crate) struct InUse {
+    _upper: InUseMark,
+    _work: InUseMark,
+}
+
+impl InUse {
+    pub(crate) fn new(upper: InUseMark, work: InUseMark) -> Self {
+        Self {
+            _upper: upper,
+            _work: work,
+        }
+    }
 }
 
 impl Layers {

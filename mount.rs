@@ -13,19 +13,16 @@
 //! * [`workdir`]: the work directory is made, swept, and tried out.
 
 use crate::{
-    inode,
-    layers::{self, Overlay, Rovl},
+    layers::Layers,
     vfs::{
-        fs_context::{Log, MountOperations, Parameter, Purpose, Value},
-        in_use::InUseMark,
+        fs_context::{Log, Parameter, Purpose, Value},
         lock::{Context, Nothing},
         mount::OwnedPath,
-        seq,
-        super_block::{NewSuperBlock, Rooted, StatFs, SuperOperations},
-        Dentry, FileSystem, SuperBlock,
+        super_block::{NewSuperBlock, Operations},
+        SuperBlock,
     },
 };
-use kernel::{error::Error, fmt, prelude::*, seq_file::SeqFile, str::CString};
+use kernel::{error::Error, fmt, prelude::*, str::CString};
 
 mod split;
 mod stack;
@@ -38,6 +35,7 @@ macro_rules! refuse {
     };
 }
 use refuse;
+pub(crate) use stack::Stack;
 
 /// How many lower layers there may be; the limit of overlayfs.
 const MAX_LOWER: usize = 500;
@@ -314,8 +312,7 @@ impl Mounting {
     }
 
     /// Refuses options of a remount that do not say what is mounted already.
-    fn check_unchanged(&self, overlay: &Overlay, log: &Log<'_>) -> Result {
-        let mounted = &overlay.layers;
+    fn check_unchanged(&self, mounted: &Layers, log: &Log<'_>) -> Result {
         let upper = mounted.upper.as_ref();
         let same = |given: &Option<Given>, mounted: Option<&CString>| match given {
             Some(given) => mounted.is_some_and(|name| name.to_bytes() == given.name.to_bytes()),
@@ -417,32 +414,32 @@ fn choose(feature: &Feature, value: &CStr, log: &Log<'_>) -> Result {
     })
 }
 
-impl MountOperations for Rovl {
-    const PARAMETERS: &'static [Parameter] = &[
-        Parameter::string_empty(c"lowerdir", Opt::LowerDir as u8),
-        Parameter::file_or_string(c"lowerdir+", Opt::LowerDirAdd as u8),
-        Parameter::file_or_string(c"datadir+", Opt::DataDirAdd as u8),
-        Parameter::file_or_string(c"upperdir", Opt::UpperDir as u8),
-        Parameter::file_or_string(c"workdir", Opt::WorkDir as u8),
-        Parameter::flag(c"default_permissions", Opt::DefaultPermissions as u8),
-        Parameter::flag_no(c"override_creds", Opt::OverrideCreds as u8),
-        Parameter::flag(c"volatile", Opt::Volatile as u8),
-        Parameter::flag(c"userxattr", Opt::UserXattr as u8),
-        feature(0),
-        feature(1),
-        feature(2),
-        feature(3),
-        feature(4),
-        feature(5),
-        feature(6),
-        feature(7),
-        Parameter::end(),
-    ];
+/// The options, for the parser of the VFS.
+pub(crate) const PARAMETERS: &'static [Parameter] = &[
+    Parameter::string_empty(c"lowerdir", Opt::LowerDir as u8),
+    Parameter::file_or_string(c"lowerdir+", Opt::LowerDirAdd as u8),
+    Parameter::file_or_string(c"datadir+", Opt::DataDirAdd as u8),
+    Parameter::file_or_string(c"upperdir", Opt::UpperDir as u8),
+    Parameter::file_or_string(c"workdir", Opt::WorkDir as u8),
+    Parameter::flag(c"default_permissions", Opt::DefaultPermissions as u8),
+    Parameter::flag_no(c"override_creds", Opt::OverrideCreds as u8),
+    Parameter::flag(c"volatile", Opt::Volatile as u8),
+    Parameter::flag(c"userxattr", Opt::UserXattr as u8),
+    feature(0),
+    feature(1),
+    feature(2),
+    feature(3),
+    feature(4),
+    feature(5),
+    feature(6),
+    feature(7),
+    Parameter::end(),
+];
 
-    type Mounting = Mounting;
-
-    fn begin(purpose: Purpose) -> Result<Mounting> {
-        Ok(Mounting {
+impl Mounting {
+    /// A configuration begins.
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self {
             purpose,
             upper: None,
             work: None,
@@ -450,10 +447,11 @@ impl MountOperations for Rovl {
             style: None,
             default_permissions: false,
             userxattr: false,
-        })
+        }
     }
 
-    fn parse(mounting: &mut Mounting, number: u8, value: Value<'_>, log: &Log<'_>) -> Result {
+    /// One option, by its number.
+    pub(crate) fn parse(&mut self, number: u8, value: Value<'_>, log: &Log<'_>) -> Result {
         let Some(option) = Opt::from_number(number) else {
             let index = usize::from(number).wrapping_sub(Opt::Feature as usize);
             let feature = FEATURES.get(index).ok_or(EINVAL)?;
@@ -463,64 +461,63 @@ impl MountOperations for Rovl {
             };
         };
         match (option, value) {
-            (Opt::LowerDir, Value::String(list)) => mounting.set_lower(list, log)?,
-            (Opt::LowerDirAdd, value) => mounting.add_lower(value, log)?,
+            (Opt::LowerDir, Value::String(list)) => self.set_lower(list, log)?,
+            (Opt::LowerDirAdd, value) => self.add_lower(value, log)?,
             (Opt::UpperDir, value) => {
-                mounting.upper = Some(mounting.escaped_directory(Role::Upper, value, log)?);
+                self.upper = Some(self.escaped_directory(Role::Upper, value, log)?);
             }
             (Opt::WorkDir, value) => {
-                mounting.work = Some(mounting.escaped_directory(Role::Work, value, log)?);
+                self.work = Some(self.escaped_directory(Role::Work, value, log)?);
             }
             // Both checks are always made; overlayfs takes the option too.
-            (Opt::DefaultPermissions, _) => mounting.default_permissions = true,
+            (Opt::DefaultPermissions, _) => self.default_permissions = true,
             // The mounter's credentials are those of who makes the mount.
             (Opt::OverrideCreds, Value::Flag(false)) => {}
             (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
             (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
             (Opt::Volatile, _) => not_yet("volatile", log)?,
-            (Opt::UserXattr, _) => mounting.userxattr = true,
+            (Opt::UserXattr, _) => self.userxattr = true,
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
         Ok(())
     }
 
-    fn fill_super(
+    /// Makes a stack of what the options named.
+    pub(crate) fn build<F: Operations>(
+        &self,
         context: &mut Context<Nothing>,
-        mounting: &mut Mounting,
         log: &Log<'_>,
-        mut sb: NewSuperBlock<Self>,
-    ) -> Result<Rooted> {
-        let stack = stack::build(context, mounting, log, &mut sb)?;
-        let options = Shown {
-            one_by_one: mounting.style == Some(Style::OneByOne),
-            default_permissions: mounting.default_permissions,
-            userxattr: mounting.userxattr,
-        };
-        let overlay = Overlay {
-            layers: stack.layers,
-            in_flight: crate::copyup::InFlight::new()?,
-            options,
-        };
-        let filled = sb.set_data(KBox::new(overlay, GFP_KERNEL)?);
-        let root = inode::get(filled.sb(), stack.root)?;
-        filled.set_root(root)
+        sb: &mut NewSuperBlock<F>,
+    ) -> Result<Stack> {
+        stack::build(context, self, log, sb)
     }
 
-    fn reconfigure(
-        mounting: &mut Mounting,
-        sb: &SuperBlock<Self>,
+    /// What is told of the options later.
+    pub(crate) fn shown(&self) -> Shown {
+        Shown {
+            one_by_one: self.style == Some(Style::OneByOne),
+            default_permissions: self.default_permissions,
+            userxattr: self.userxattr,
+        }
+    }
+
+    /// Refuses what a mount of `layers` cannot become.
+    pub(crate) fn reconfigure(
+        &self,
+        layers: &Layers,
+        shown: &Shown,
+        sb: &SuperBlock,
         readonly: Option<bool>,
         log: &Log<'_>,
     ) -> Result {
-        mounting.check_unchanged(sb.data(), log)?;
-        if mounting.userxattr && !sb.data().options.userxattr {
+        self.check_unchanged(layers, log)?;
+        if self.userxattr && !shown.userxattr {
             return Err(refuse!(
                 log,
                 EINVAL,
                 "option 'userxattr' cannot be changed while mounted"
             ));
         }
-        let layers = layers::of_sb(sb);
         match (readonly, &layers.upper) {
             (Some(false), None) => Err(refuse!(
                 log,
@@ -547,81 +544,7 @@ impl MountOperations for Rovl {
 /// What `show_options` tells besides the layers.
 pub(crate) struct Shown {
     /// The lower layers were named one by one.
-    one_by_one: bool,
-    default_permissions: bool,
-    userxattr: bool,
-}
-
-/// A name as an option takes it, where a backslash escapes: what [`split`]
-/// and the splitting of options at commas undo.
-fn show_escaped(seq: &SeqFile, name: &CStr) {
-    for &c in name.to_bytes() {
-        if matches!(c, b'\\' | b':' | b',') {
-            seq::show_escaped(seq, b"\\");
-        }
-        seq::show_escaped(seq, &[c]);
-    }
-}
-
-impl SuperOperations for Rovl {
-    fn statfs(dentry: &Dentry<Self>, out: &mut StatFs) -> Result {
-        let sb = dentry.sb();
-        let layers = layers::of_sb(sb);
-        layers.as_mounter(|| {
-            let top = match &layers.upper {
-                Some(upper) => &upper.layer,
-                None => layers.lower(0)?,
-            };
-            out.copy_from(top.path(top.root()), Rovl::MAGIC, layers.namelen)
-        })
-    }
-
-    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
-        let overlay = sb.data();
-        let lower = &overlay.layers.lower;
-        if overlay.options.one_by_one {
-            for layer in lower {
-                seq::show_option(seq, c"lowerdir+", &layer.name);
-            }
-        } else {
-            for (i, layer) in lower.iter().enumerate() {
-                seq::show_raw(seq, if i == 0 { c",lowerdir=" } else { c":" });
-                show_escaped(seq, &layer.name);
-            }
-        }
-        if let Some(upper) = &overlay.layers.upper {
-            seq::show_raw(seq, c",upperdir=");
-            show_escaped(seq, &upper.layer.name);
-            seq::show_raw(seq, c",workdir=");
-            show_escaped(seq, &upper.workdir_name);
-        }
-        if overlay.options.default_permissions {
-            seq::show_raw(seq, c",default_permissions");
-        }
-        if overlay.options.userxattr {
-            seq::show_raw(seq, c",userxattr");
-        }
-        Ok(())
-    }
-
-    fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
-        sb.data().in_flight.show(seq);
-        Ok(())
-    }
-
-    fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result {
-        // Everything dirty is in the upper filesystem, which has a `wait` of
-        // its own.
-        match &layers::of_sb(sb).upper {
-            Some(upper) if wait => upper.layer.root().super_block().sync_filesystem(),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Holds other mounts, of rovl and of overlayfs, off an upper and a work
-/// directory (`I_OVL_INUSE`).
-pub(crate) struct InUse {
-    _upper: InUseMark,
-    _work: InUseMark,
+    pub(crate) one_by_one: bool,
+    pub(crate) default_permissions: bool,
+    pub(crate) userxattr: bool,
 }

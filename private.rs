@@ -17,6 +17,7 @@
 //! the two flags as `chattr` names them, and the overlay inode has the flag.
 
 use crate::{
+    format::names::Names,
     layers::{self, Rovl},
     vfs::{
         fileattr::{self, FileAttr, Flag},
@@ -26,56 +27,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// How the attributes of a mount are called on disk.
-pub(crate) struct Names {
-    /// What belongs to this overlay begins with this.
-    pub(crate) prefix: &'static [u8],
-    /// What begins with [`Names::prefix`] in the merged tree begins with this.
-    pub(crate) escaped: &'static [u8],
-    pub(crate) opaque: &'static CStr,
-    pub(crate) whiteout: &'static CStr,
-    pub(crate) impure: &'static CStr,
-    pub(crate) origin: &'static CStr,
-    /// Which of [`PROTECTION`] an upper object has.
-    protattr: &'static CStr,
-}
-
-/// As a privileged mount has them.
-pub(crate) static TRUSTED: Names = Names {
-    prefix: b"trusted.overlay.",
-    escaped: b"trusted.overlay.overlay.",
-    opaque: c"trusted.overlay.opaque",
-    whiteout: c"trusted.overlay.whiteout",
-    impure: c"trusted.overlay.impure",
-    origin: c"trusted.overlay.origin",
-    protattr: c"trusted.overlay.protattr",
-};
-
-/// As a mount with `userxattr` has them.
-pub(crate) static USER: Names = Names {
-    prefix: b"user.overlay.",
-    escaped: b"user.overlay.overlay.",
-    opaque: c"user.overlay.opaque",
-    whiteout: c"user.overlay.whiteout",
-    impure: c"user.overlay.impure",
-    origin: c"user.overlay.origin",
-    protattr: c"user.overlay.protattr",
-};
-
 /// The flags that upper objects have in [`Names::protattr`] only, with their letters,
 /// in the order in which they are written.
 pub(crate) const PROTECTION: [(u8, Flag); 2] = [(b'a', Flag::Append), (b'i', Flag::Immutable)];
 /// The flags that a copy takes over, as far as its filesystem has them.
 const COPIED: [Flag; 3] = [Flag::Sync, Flag::NoAtime, Flag::NoDump];
-
-impl Names {
-    /// Whether an attribute of this name, on disk, belongs to this overlay, so
-    /// that it is not copied with an object. All others are copied under the name
-    /// they have, escaped ones too.
-    pub(crate) fn is_private(&self, name: &[u8]) -> bool {
-        name.starts_with(self.prefix) && !name.starts_with(self.escaped)
-    }
-}
 
 /// The flags of [`PROTECTION`] in `attr`, as they are in `i_flags`.
 pub(crate) fn protection_of(attr: &FileAttr) -> u32 {

@@ -16,110 +16,28 @@
 //!
 //! A directory that is one directory of a layer, with nothing in it to correct,
 //! needs no list: the entries of that one are passed on, with its positions.
-//!
-//! Locks: [`Cache::shared`] is held for looking at the cache only, never while
-//! a layer is read.
 
 use crate::{
     layers::{self, Layers, Rovl},
+    listing::{Cache, List, Listing},
     lookup,
-    private::Names,
     vfs::{
-        self,
         completion::fatal_signal_pending,
         dentry::Name,
         file::{DirectoryFile, UserFile},
-        iterate::{self, for_each_entry, Pass},
+        iterate::{self, Pass},
         lock::{file_dentry, Context, DirectoryLock, MayLockDirectory, Nothing},
         readdir::{self, DirContext, ReaddirOperations},
         Dentry, Inode, Path,
     },
-    whiteout,
+    whiteout::Part,
 };
 use kernel::{
-    alloc::KVVec,
-    cred::Credential,
     fs::File,
     new_mutex,
     prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Acquire, Atomic, Relaxed, Release},
-        Arc, Mutex,
-    },
+    sync::{aref::ARef, atomic::Relaxed, Arc, Mutex},
 };
-
-/// What an inode keeps of its listing.
-#[pin_data]
-pub(crate) struct Cache {
-    /// Counts the changes of the directory.
-    version: Atomic<u64>,
-    #[pin]
-    shared: Mutex<Shared>,
-}
-
-struct Shared {
-    /// How many files of this directory are open.
-    users: usize,
-    /// The newest listing, for as long as there are users.
-    listing: Option<Arc<Listing>>,
-}
-
-impl Cache {
-    /// The cache of an inode that nobody has listed yet.
-    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-        KBox::pin_init(
-            pin_init!(Self {
-                version: Atomic::new(0),
-                shared <- new_mutex!(Shared { users: 0, listing: None }),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// The directory has changed, or a number in it.
-    pub(crate) fn invalidate(&self) {
-        self.version.fetch_add(1, Release);
-    }
-
-    fn enter(&self) {
-        let mut shared = self.shared.lock();
-        shared.users = shared.users.saturating_add(1);
-    }
-
-    fn leave(&self) {
-        let mut shared = self.shared.lock();
-        shared.users = shared.users.saturating_sub(1);
-        if shared.users == 0 {
-            let listing = shared.listing.take();
-            drop(shared);
-            drop(listing);
-        }
-    }
-
-    fn version(&self) -> u64 {
-        self.version.load(Acquire)
-    }
-
-    /// The listing, if it is still what the directory holds.
-    fn current(&self) -> Option<Arc<Listing>> {
-        let version = self.version();
-        let shared = self.shared.lock();
-        shared
-            .listing
-            .as_ref()
-            .filter(|listing| listing.version == version)
-            .cloned()
-    }
-
-    /// Offers a listing to others that open the directory.
-    fn share(&self, listing: &Arc<Listing>) {
-        let mut shared = self.shared.lock();
-        let old = shared.listing.replace(listing.clone());
-        drop(shared);
-        drop(old);
-    }
-}
 
 /// The cache of a directory.
 fn cache_of(dir: &Inode<Rovl>) -> Result<&Cache> {
@@ -130,180 +48,6 @@ fn cache_of(dir: &Inode<Rovl>) -> Result<&Cache> {
 /// that starts at the beginning sees it.
 pub(crate) fn invalidate(dir: &Inode<Rovl>) {
     dir.data().listing_changes();
-}
-
-/// One name in a part of a directory.
-#[derive(Clone, Copy)]
-struct Entry {
-    ino: u64,
-    /// Where in [`List::names`] the name starts, and how long it is.
-    start: u32,
-    len: u16,
-    /// The place of the part: 0 is the topmost.
-    part: u16,
-    d_type: u8,
-    is_hidden: bool,
-    /// A part below has the name, too.
-    has_below: bool,
-}
-
-/// The index of an entry, with the hash of its name in front.
-type Hashed = u64;
-
-fn hashed(name: &[u8], index: u32) -> Hashed {
-    u64::from(vfs::dentry::hash(name)) << 32 | u64::from(index)
-}
-
-fn hash_of(entry: Hashed) -> u32 {
-    (entry >> 32) as u32
-}
-
-fn index_of(entry: Hashed) -> usize {
-    entry as u32 as usize
-}
-
-/// Names, in the order in which they were read.
-struct List {
-    names: KVVec<u8>,
-    entries: KVVec<Entry>,
-}
-
-impl List {
-    fn new() -> Self {
-        Self {
-            names: KVVec::new(),
-            entries: KVVec::new(),
-        }
-    }
-
-    fn name(&self, entry: &Entry) -> &[u8] {
-        let start = entry.start as usize;
-        let end = start.saturating_add(entry.len.into());
-        self.names.get(start..end).unwrap_or_default()
-    }
-
-    fn add(&mut self, part: u16, entry: &iterate::Entry<'_>) -> Result {
-        let start = u32::try_from(self.names.len()).map_err(|_| ENOMEM)?;
-        let len = u16::try_from(entry.name.len()).map_err(|_| EIO)?;
-        self.names.extend_from_slice(entry.name, GFP_KERNEL)?;
-        let entry = Entry {
-            ino: entry.ino,
-            start,
-            len,
-            part,
-            d_type: entry.d_type,
-            is_hidden: false,
-            has_below: false,
-        };
-        Ok(self.entries.push(entry, GFP_KERNEL)?)
-    }
-
-    /// Adds all that one part of a directory holds, opened by `cred`.
-    fn read(
-        &mut self,
-        may_lock: &mut impl MayLockDirectory,
-        part: u16,
-        dir: Path<'_>,
-        cred: &Credential,
-    ) -> Result {
-        let file = iterate::open_dir(dir, cred)?;
-        let mut added = Ok(());
-        for_each_entry(may_lock, &file, &mut |entry| {
-            if entry.is_dot() {
-                return true;
-            }
-            added = if fatal_signal_pending() {
-                Err(EINTR)
-            } else {
-                self.add(part, &entry)
-            };
-            added.is_ok()
-        })?;
-        added
-    }
-
-    /// The name of an entry.
-    fn name_at(&self, entry: Hashed) -> &[u8] {
-        self.entries
-            .get(index_of(entry))
-            .map(|entry| self.name(entry))
-            .unwrap_or_default()
-    }
-
-    /// Hides each name that an earlier entry has, and tells that one.
-    fn hide_duplicates(&mut self) -> Result {
-        let mut order = KVVec::with_capacity(self.entries.len(), GFP_KERNEL)?;
-        for (index, entry) in self.entries.iter().enumerate() {
-            let index = u32::try_from(index).map_err(|_| ENOMEM)?;
-            order.push(hashed(self.name(entry), index), GFP_KERNEL)?;
-        }
-        // Most names are told apart by their hash.
-        order.sort_unstable_by(|&a, &b| {
-            hash_of(a)
-                .cmp(&hash_of(b))
-                .then_with(|| self.name_at(a).cmp(self.name_at(b)))
-                .then(a.cmp(&b))
-        });
-        for pair in order.windows(2) {
-            let &[above, below] = pair else { continue };
-            if hash_of(above) != hash_of(below) || self.name_at(above) != self.name_at(below) {
-                continue;
-            }
-            if let Some(entry) = self.entries.get_mut(index_of(above)) {
-                entry.has_below = true;
-            }
-            if let Some(entry) = self.entries.get_mut(index_of(below)) {
-                entry.is_hidden = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops what is hidden.
-    fn compact(&mut self) {
-        self.entries.retain(|entry| !entry.is_hidden);
-    }
-}
-
-/// A directory of a layer, with what can hide in it.
-struct Part<'a> {
-    path: Path<'a>,
-    names: &'a Names,
-    has_xattr_whiteouts: bool,
-}
-
-impl Part<'_> {
-    /// Whether an entry of this type has to be looked at.
-    fn may_be_whiteout(&self, d_type: u8) -> bool {
-        match u32::from(d_type) {
-            readdir::DT_CHR | readdir::DT_UNKNOWN => true,
-            readdir::DT_REG => self.has_xattr_whiteouts,
-            _ => false,
-        }
-    }
-
-    /// Whether an entry of this directory is a whiteout. One that has gone since
-    /// it was read hides as well.
-    fn is_whiteout(
-        &self,
-        may_lock: &mut impl MayLockDirectory,
-        name: &[u8],
-        d_type: u8,
-    ) -> Result<bool> {
-        if !self.may_be_whiteout(d_type) {
-            return Ok(false);
-        }
-        let dentry = match self.path.lookup(may_lock, name) {
-            Ok(dentry) => dentry,
-            Err(e) if e == ENOENT => return Ok(true),
-            Err(e) => return Err(e),
-        };
-        let object = Path::new(self.path.mnt, &dentry);
-        if self.has_xattr_whiteouts {
-            return whiteout::is_whiteout(self.names, object);
-        }
-        Ok(object.inode()?.is_whiteout())
-    }
 }
 
 /// The parts of a directory, topmost first.
@@ -385,21 +129,16 @@ fn hide_whiteouts(
     Ok(())
 }
 
-/// What a directory held at one time.
-struct Listing {
-    /// [`Cache::version`] before it was read.
-    version: u64,
-    list: List,
-}
-
-impl Listing {
-    fn read(may_lock: &mut impl MayLockDirectory, dentry: &Dentry<Rovl>) -> Result<Arc<Self>> {
-        let dir = dentry.node()?;
-        let version = cache_of(dir)?.version();
-        let mut list = merge(may_lock, dir)?;
-        correct_inode_numbers(may_lock, &mut list, dentry, dir)?;
-        Ok(Arc::new(Self { version, list }, GFP_KERNEL)?)
-    }
+/// Reads what a directory holds now.
+fn read_listing(
+    may_lock: &mut impl MayLockDirectory,
+    dentry: &Dentry<Rovl>,
+) -> Result<Arc<Listing>> {
+    let dir = dentry.node()?;
+    let version = cache_of(dir)?.version();
+    let mut list = merge(may_lock, dir)?;
+    correct_inode_numbers(may_lock, &mut list, dentry, dir)?;
+    Ok(Arc::new(Listing { version, list }, GFP_KERNEL)?)
 }
 
 /// Gives entries of the upper layer the inode numbers that `stat` shows, where
@@ -523,7 +262,7 @@ fn current_listing(
     if let Some(listing) = cache.current() {
         return Ok(listing);
     }
-    let listing = Listing::read(may_lock, file.dentry())?;
+    let listing = read_listing(may_lock, file.dentry())?;
     cache.share(&listing);
     Ok(listing)
 }
@@ -669,28 +408,4 @@ pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl
         }
         Ok(has_whiteouts)
     })
-}
-
-/// The names of the whiteouts in one directory of a layer, read with the
-/// current credentials.
-pub(crate) fn whiteouts_in(
-    may_lock: &mut impl MayLockDirectory,
-    names: &Names,
-    dir: Path<'_>,
-) -> Result<KVVec<Name>> {
-    let part = Part {
-        path: dir,
-        names,
-        has_xattr_whiteouts: whiteout::has_xattr_whiteouts(names, dir)?,
-    };
-    let mut list = List::new();
-    list.read(may_lock, 0, dir, &vfs::cred::current())?;
-    let mut found = KVVec::new();
-    for entry in &list.entries {
-        let name = list.name(entry);
-        if part.is_whiteout(may_lock, name, entry.d_type)? {
-            found.push(Name::new(name)?, GFP_KERNEL)?;
-        }
-    }
-    Ok(found)
 }

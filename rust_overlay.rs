@@ -2,21 +2,25 @@
 
 //! rovl: a stacking (union) filesystem that copies up without holding locks.
 //!
-//! The rooms, from the top; a room knows those below it and never those above:
+//! The rooms, from the top; a room knows those below it and never those above
+//! (`make check` reads the order from here):
 //!
-//! * [`mount`]: options to a checked configuration to a superblock, with errors
+//! * [`super_block`]: what one mount is: its types, sync, statfs, options shown;
+//! * [`mount`]: options to a checked configuration to a stack of layers, with errors
 //!   that name the layer;
 //! * [`namespace`]: create, link, unlink, rename, tmpfile;
-//! * [`readdir`]: one listing out of many;
+//! * [`readdir`]: reading a merged directory;
 //! * [`file`]: open and I/O;
 //! * [`xattr`]: extended attributes, ACLs, inode flags;
 //! * [`attributes`]: permission, `stat`, `chmod` and their kin;
 //! * [`copyup`]: the copy-up engine;
-//! * [`whiteout`]: whiteouts and opaque marks;
 //! * [`lookup`]: one name through all the layers;
+//! * [`whiteout`]: whiteouts and opaque marks: make, recognise, remove;
 //! * [`inode`]: the overlay inode, its upper and lower objects;
 //! * [`private`]: what is kept with upper objects, in private attributes;
+//! * [`listing`]: a merged listing as data: names, order, cache;
 //! * [`layers`]: the stack of layers and what each can do;
+//! * [`mod@format`]: every mark on disk, parsed and written: `core` only;
 //! * [`vfs`]: safe wrappers over the kernel's VFS, the only place with `unsafe`.
 
 #![deny(unsafe_code)]
@@ -26,13 +30,16 @@ use kernel::prelude::*;
 mod attributes;
 mod copyup;
 mod file;
+mod format;
 mod inode;
 mod layers;
+mod listing;
 mod lookup;
 mod mount;
 mod namespace;
 mod private;
 mod readdir;
+mod super_block;
 mod vfs;
 mod whiteout;
 mod xattr;

@@ -15,17 +15,18 @@
 //!   says.
 
 use crate::{
+    format::names::Names,
     layers::{self, Rovl, Upper},
-    private::Names,
+    listing::List,
     vfs::{
         self,
         dentry::Name,
         inode::Kind,
-        lock::{LockedName, WriteAccess},
-        Dentry, Inode, Path,
+        lock::{LockedName, MayLockDirectory, WriteAccess},
+        readdir, Dentry, Inode, Path,
     },
 };
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{alloc::KVVec, prelude::*, sync::atomic::Relaxed};
 
 /// What `overlay.opaque` of a directory says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,47 @@ pub(crate) fn is_whiteout(names: &Names, object: Path<'_>) -> Result<bool> {
         return Ok(false);
     }
     Ok(mark(object, names.whiteout, &mut [])?.is_some())
+}
+
+/// A directory of a layer, with what can hide in it.
+pub(crate) struct Part<'a> {
+    pub(crate) path: Path<'a>,
+    pub(crate) names: &'a Names,
+    pub(crate) has_xattr_whiteouts: bool,
+}
+
+impl Part<'_> {
+    /// Whether an entry of this type has to be looked at.
+    pub(crate) fn may_be_whiteout(&self, d_type: u8) -> bool {
+        match u32::from(d_type) {
+            readdir::DT_CHR | readdir::DT_UNKNOWN => true,
+            readdir::DT_REG => self.has_xattr_whiteouts,
+            _ => false,
+        }
+    }
+
+    /// Whether an entry of this directory is a whiteout. One that has gone since
+    /// it was read hides as well.
+    pub(crate) fn is_whiteout(
+        &self,
+        may_lock: &mut impl MayLockDirectory,
+        name: &[u8],
+        d_type: u8,
+    ) -> Result<bool> {
+        if !self.may_be_whiteout(d_type) {
+            return Ok(false);
+        }
+        let dentry = match self.path.lookup(may_lock, name) {
+            Ok(dentry) => dentry,
+            Err(e) if e == ENOENT => return Ok(true),
+            Err(e) => return Err(e),
+        };
+        let object = Path::new(self.path.mnt, &dentry);
+        if self.has_xattr_whiteouts {
+            return is_whiteout(self.names, object);
+        }
+        Ok(object.inode()?.is_whiteout())
+    }
 }
 
 /// A private xattr: its length, `None` if it is not there, is longer than any
@@ -192,11 +234,35 @@ pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, names: &Na
 /// Removes the whiteouts in an upper directory that is merged with nothing.
 pub(crate) fn clear(access: &mut WriteAccess<'_>, names: &Names, dir: &Dentry) -> Result {
     let path = Path::new(access.mnt(), dir);
-    for name in crate::readdir::whiteouts_in(access, names, path)? {
+    for name in whiteouts_in(access, names, path)? {
         let mut name = access.lock_name(dir, &name)?;
         if name.inode().is_some() {
             name.remove()?;
         }
     }
     Ok(())
+}
+
+/// The names of the whiteouts in one directory of a layer, read with the
+/// current credentials.
+fn whiteouts_in(
+    may_lock: &mut impl MayLockDirectory,
+    names: &Names,
+    dir: Path<'_>,
+) -> Result<KVVec<Name>> {
+    let part = Part {
+        path: dir,
+        names,
+        has_xattr_whiteouts: has_xattr_whiteouts(names, dir)?,
+    };
+    let mut list = List::new();
+    list.read(may_lock, 0, dir, &vfs::cred::current())?;
+    let mut found = KVVec::new();
+    for entry in &list.entries {
+        let name = list.name(entry);
+        if part.is_whiteout(may_lock, name, entry.d_type)? {
+            found.push(Name::new(name)?, GFP_KERNEL)?;
+        }
+    }
+    Ok(found)
 }

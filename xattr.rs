@@ -6,9 +6,11 @@
 //! the merged tree.
 
 use crate::{
-    copyup, inode,
+    copyup,
+    format::names::Names,
+    inode,
     layers::{self, Rovl},
-    private::{self, Names, PROTECTION},
+    private::{self, PROTECTION},
     vfs::{
         acl::{self, Acl, AclOperations},
         attr::Attributes,

@@ -5,11 +5,11 @@
 //! Nothing of this changes a layer but [`workdir`], which comes when all else
 //! has been checked.
 
-use super::{refuse, workdir, Given, InUse, Mounting, Quoted, Reason, Role};
+use super::{refuse, workdir, Given, Mounting, Quoted, Reason, Role};
 use crate::{
+    format::names,
     inode::{Identity, LowerObject, Objects},
-    layers::{Layer, LayerFs, Layers, Upper},
-    private,
+    layers::{InUse, Layer, LayerFs, Layers, Upper},
     vfs::{
         self,
         cred::NewCred,
@@ -24,10 +24,10 @@ use crate::{
 use kernel::{prelude::*, str::CString, sync::atomic::Atomic};
 
 /// What a mount is made of.
-pub(super) struct Stack {
-    pub(super) layers: Layers,
+pub(crate) struct Stack {
+    pub(crate) layers: Layers,
     /// What the root inode stands for.
-    pub(super) root: Objects,
+    pub(crate) root: Objects,
 }
 
 /// Refuses a directory that cannot be a layer, or a work directory.
@@ -102,8 +102,8 @@ pub(super) fn build<F: Operations>(
         }
         let mut layers = Layers {
             names: match mounting.userxattr {
-                true => &private::USER,
-                false => &private::TRUSTED,
+                true => &names::USER,
+                false => &names::TRUSTED,
             },
             trusts_handles: is_privileged,
             upper: None,
@@ -359,10 +359,10 @@ fn open_upper(
     work: &Given,
     log: &Log<'_>,
 ) -> Result<Upper> {
-    let in_use = InUse {
-        _upper: mark_in_use(Role::Upper, upper, log)?,
-        _work: mark_in_use(Role::Work, work, log)?,
-    };
+    let in_use = InUse::new(
+        mark_in_use(Role::Upper, upper, log)?,
+        mark_in_use(Role::Work, work, log)?,
+    );
     let mut layer = open_layer(layers, Role::Upper, upper, log)?;
     layer.mnt.reset_atime();
     let base = work.path()?.borrow().dentry;

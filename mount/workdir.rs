@@ -10,7 +10,7 @@
 use super::{refuse, Quoted, Reason};
 use crate::{
     copyup::pause,
-    private::{self, Names},
+    format::names::{self, Names},
     vfs::{
         self,
         acl::Kind,
@@ -223,7 +223,7 @@ impl Preparation<'_> {
         access
             .set_xattr(work, self.names.opaque, b"0", 0)
             .and_then(|()| access.remove_xattr(work, self.names.opaque))
-            .map_err(|e| match ptr::eq(self.names, &private::USER) {
+            .map_err(|e| match ptr::eq(self.names, &names::USER) {
                 true => self.lacks(e, "cannot keep xattrs (user.overlay.*)"),
                 false => self.lacks(e, "cannot keep xattrs (trusted.overlay.*)"),
             })

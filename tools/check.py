@@ -33,6 +33,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
 import models  # noqa: E402
+import rooms  # noqa: E402
 from vm import Disk, ImageError, Machine, Result, accel, cache, image  # noqa: E402
 from vm import kill_all, run  # noqa: E402
 
@@ -163,6 +164,12 @@ def check_licenses() -> None:
         raise CheckError("no SPDX-License-Identifier in: " + " ".join(bare))
 
 
+def check_rooms() -> None:
+    """A room of the module knows the rooms below it and none above."""
+    if found := rooms.faults(TOP):
+        raise CheckError("\n".join(found))
+
+
 def compile_fail_cases() -> list[Path]:
     return sorted((SELFTESTS / "compile_fail").glob("*.rs"))
 
@@ -198,6 +205,7 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
         ("source.rustfmt", check_format),
         ("source.clippy", lambda: check_lints(kernel)),
         ("source.licenses", check_licenses),
+        ("source.rooms", check_rooms),
         ("selftests.rustfmt", check_selftests_format),
         ("selftests.clippy", check_selftests_lints),
         ("selftests.unittest", check_selftests_units),

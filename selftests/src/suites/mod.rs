@@ -33,6 +33,7 @@ mod privileges;
 mod quota;
 mod races;
 mod readdir;
+mod security;
 mod seen;
 mod selinux;
 mod stress;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Test> {
         permission::tests(),
         xattrs::tests(),
         idmapped::tests(),
+        security::tests(),
         userns::tests(),
         events::tests(),
         file::tests(),

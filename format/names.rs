@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How marks are called.
+
+use core::ffi::CStr;
+
+/// How the attributes of a mount are called on disk.
+pub(crate) struct Names {
+    /// What belongs to this overlay begins with this.
+    pub(crate) prefix: &'static [u8],
+    /// What begins with [`Names::prefix`] in the merged tree begins with this.
+    pub(crate) escaped: &'static [u8],
+    pub(crate) opaque: &'static CStr,
+    pub(crate) whiteout: &'static CStr,
+    pub(crate) impure: &'static CStr,
+    pub(crate) origin: &'static CStr,
+    /// Which protections (`chattr +a`, `+i`) an upper object has.
+    pub(crate) protattr: &'static CStr,
+}
+
+/// As a privileged mount has them.
+pub(crate) static TRUSTED: Names = Names {
+    prefix: b"trusted.overlay.",
+    escaped: b"trusted.overlay.overlay.",
+    opaque: c"trusted.overlay.opaque",
+    whiteout: c"trusted.overlay.whiteout",
+    impure: c"trusted.overlay.impure",
+    origin: c"trusted.overlay.origin",
+    protattr: c"trusted.overlay.protattr",
+};
+
+/// As a mount with `userxattr` has them.
+pub(crate) static USER: Names = Names {
+    prefix: b"user.overlay.",
+    escaped: b"user.overlay.overlay.",
+    opaque: c"user.overlay.opaque",
+    whiteout: c"user.overlay.whiteout",
+    impure: c"user.overlay.impure",
+    origin: c"user.overlay.origin",
+    protattr: c"user.overlay.protattr",
+};
+
+impl Names {
+    /// Whether an attribute of this name, on disk, belongs to this overlay, so
+    /// that it is not copied with an object. All others are copied under the name
+    /// they have, escaped ones too.
+    pub(crate) fn is_private(&self, name: &[u8]) -> bool {
+        name.starts_with(self.prefix) && !name.starts_with(self.escaped)
+    }
+}
