@@ -133,7 +133,7 @@ fn with_overlay_in_turns(t: &T) {
 }
 
 /// Makes the user root of a namespace with nobody else in it.
-fn become_root_alone(uid: u32, gid: u32) {
+pub(super) fn become_root_alone(uid: u32, gid: u32) {
     // Who changes ids is no longer the owner of his files in /proc.
     // SAFETY: takes only numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
@@ -146,7 +146,7 @@ fn become_root_alone(uid: u32, gid: u32) {
 }
 
 /// As the user 1000, who is root in a namespace.
-fn rootless_child(t: &T, f: impl FnOnce(&Path)) {
+pub(super) fn rootless_child(t: &T, f: impl FnOnce(&Path)) {
     if sys::text("/proc/sys/user/max_user_namespaces").is_ok_and(|n| n.trim() == "0") {
         t.skip("the kernel allows no user namespaces");
     }
@@ -159,7 +159,7 @@ fn rootless_child(t: &T, f: impl FnOnce(&Path)) {
     });
 }
 
-fn mount_in(t: &T, at: &Path, lower: &[&str], flags: &[&str]) -> Res<FsContext> {
+pub(super) fn mount_in(t: &T, at: &Path, lower: &[&str], flags: &[&str]) -> Res<FsContext> {
     let fc = FsContext::open(t.fstype())?;
     for l in lower {
         fc.string("lowerdir+", at.join(l))?;
