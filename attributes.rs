@@ -14,7 +14,7 @@ use crate::{
         self,
         attr::{Attributes, Stat},
         idmap::Idmap,
-        inode::{Kind, RcuWalk},
+        inode::{Kind, RcuInode},
         inode_ops::{Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request},
         lock::{Context, InodeLock},
         Dentry, Inode,
@@ -23,8 +23,8 @@ use crate::{
 use kernel::prelude::*;
 
 /// What the mounter must be allowed below for `access` to an object above.
-fn access_below(inode: &Inode, access: Access, is_upper: bool) -> Access {
-    if !is_upper && access.wants_write() && inode.kind() != Kind::Special {
+fn access_below(kind: Kind, access: Access, is_upper: bool) -> Access {
+    if !is_upper && access.wants_write() && kind != Kind::Special {
         access.read_instead_of_write()
     } else {
         access
@@ -36,22 +36,17 @@ impl InodeOperations for Rovl {
         inode.generic_permission(idmap, access)?;
         let real = crate::inode::real(inode)?;
         layers::of(inode).as_mounter(|| {
-            let below = access_below(inode, access, real.is_upper);
+            let below = access_below(inode.kind(), access, real.is_upper);
             vfs::attr::permission(real.path, below.mask())
         })
     }
 
-    fn permission_rcu(
-        inode: &Inode<Self>,
-        idmap: Idmap<'_>,
-        access: Access,
-        walk: &RcuWalk,
-    ) -> Result {
-        let backing = inode.backing(walk).ok_or(ECHILD)?;
+    fn permission_rcu(inode: RcuInode<'_, Self>, idmap: Idmap<'_>, access: Access) -> Result {
+        let backing = inode.backing().ok_or(ECHILD)?;
         inode.generic_permission(idmap, access)?;
-        layers::of(inode).as_mounter(|| {
-            let below = access_below(inode, access, backing.is_writable());
-            backing.permission(below, walk)
+        inode.super_data().layers.as_mounter(|| {
+            let below = access_below(inode.kind(), access, backing.is_writable());
+            backing.permission(below)
         })
     }
 

@@ -8,7 +8,7 @@
 use super::{
     bindings as b,
     idmap::Idmap,
-    inode::RcuWalk,
+    inode::RcuInode,
     lock::{Context, InodeLock, WriteAccess},
     to_int, Dentry, FileSystem, Inode, Path, SuperBlock,
 };
@@ -270,22 +270,20 @@ pub(super) unsafe extern "C" fn get_inode_acl<F: AclOperations>(
     kind: c_int,
     rcu: bool,
 ) -> *mut c_acl {
-    // SAFETY: referenced, or in the middle of a path walk under RCU: then it
-    // may be about to go, but its memory is freed after a grace period only,
-    // and `cached` looks at nothing but `backing`.
-    let inode = unsafe { Inode::<F>::from_raw(inode) };
     if rcu {
         // SAFETY: what the VFS says by `rcu`.
-        return cached(inode, kind, &unsafe { RcuWalk::enter() });
+        return cached(unsafe { RcuInode::<F>::from_raw(inode) }, kind);
     }
+    // SAFETY: the caller holds a reference where it does not say that.
+    let inode = unsafe { Inode::<F>::from_raw(inode) };
     to_ptr(Kind::from_c(kind).and_then(|kind| F::get_inode_acl(inode, kind)))
 }
 
 /// The list that the inode below has cached, or an error pointer that sends the
 /// path walk to where it may sleep. Called under `rcu_read_lock`, under which
 /// the list stays valid for the caller.
-fn cached<F: AclOperations>(inode: &Inode<F>, kind: c_int, walk: &RcuWalk) -> *mut c_acl {
-    let Some(below) = inode.backing(walk) else {
+fn cached<F: AclOperations>(inode: RcuInode<'_, F>, kind: c_int) -> *mut c_acl {
+    let Some(below) = inode.backing() else {
         return ECHILD.to_ptr();
     };
     // SAFETY: the backing inode is valid under RCU.

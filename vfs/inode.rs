@@ -17,7 +17,7 @@ use kernel::{
         aref::{ARef, AlwaysRefCounted},
         atomic::{Acquire, Atomic, Full},
     },
-    types::{NotThreadSafe, Opaque},
+    types::Opaque,
 };
 
 /// `struct inode`.
@@ -58,6 +58,17 @@ pub(crate) enum Kind {
     Special,
 }
 
+impl Kind {
+    fn of(mode: u16) -> Self {
+        match u32::from(mode) & b::S_IFMT {
+            b::S_IFREG => Kind::Regular,
+            b::S_IFDIR => Kind::Directory,
+            b::S_IFLNK => Kind::Symlink,
+            _ => Kind::Special,
+        }
+    }
+}
+
 /// `S_ISDIR`.
 pub(crate) fn is_directory(mode: u16) -> bool {
     u32::from(mode) & b::S_IFMT == b::S_IFDIR
@@ -94,12 +105,7 @@ impl Inode {
     }
 
     pub(crate) fn kind(&self) -> Kind {
-        match u32::from(self.mode()) & b::S_IFMT {
-            b::S_IFREG => Kind::Regular,
-            b::S_IFDIR => Kind::Directory,
-            b::S_IFLNK => Kind::Symlink,
-            _ => Kind::Special,
-        }
+        Kind::of(self.mode())
     }
 
     pub(crate) fn is_dir(&self) -> bool {
@@ -245,6 +251,35 @@ impl<F: FileSystem> Slot<F> {
         slot.cast()
     }
 
+    /// What stands behind the inode now.
+    ///
+    /// # Safety
+    ///
+    /// `inode` lies in a slot of `F` which is not freed for `'a`, and whose `idmaps` do
+    /// not change any more. What is returned is used under an RCU read lock that was
+    /// taken before, or only its mapping is.
+    unsafe fn backing_of<'a>(inode: *mut b::inode) -> Option<Backing<'a>> {
+        // SAFETY: per the contract.
+        let slot = unsafe { Self::of(inode) };
+        // SAFETY: the field is atomic.
+        let tagged = unsafe { &(*slot).backing }.load(Acquire);
+        let inode = tagged.map_addr(|a| a & !1);
+        let writable = tagged.addr() & 1 != 0;
+        // SAFETY: they do not change any more, per the contract.
+        let idmaps = unsafe { &(*slot).idmaps };
+        let idmap = match writable {
+            true => idmaps.writable.0,
+            false => idmaps.read_only.0,
+        };
+        // INVARIANT: per the contract; the slot holds the mapping until it is freed.
+        (!inode.is_null()).then_some(Backing {
+            inode,
+            idmap,
+            writable,
+            _rcu: PhantomData,
+        })
+    }
+
     /// `->destroy_inode`: the last user is gone, and it may sleep. Drops what
     /// the data owns; the memory stays for lockless readers until `free`.
     ///
@@ -316,29 +351,79 @@ impl<F: FileSystem> Deref for Inode<F> {
     }
 }
 
-/// Evidence of a path walk without references (`LOOKUP_RCU`), which holds
-/// `rcu_read_lock` for longer than this lives: no need to take it once more for
-/// each name.
-pub(crate) struct RcuWalk(NotThreadSafe);
+/// An inode in a path walk without references (`LOOKUP_RCU`), which holds
+/// `rcu_read_lock` for longer than `'rcu`: its last reference may be gone, and its
+/// data with it, so it is no [`Inode`], and none can be had from it.
+///
+/// # Invariants
+///
+/// It lies in a [`Slot`] of `F` that has been shown to others and is not freed
+/// for `'rcu`, and neither is its superblock or what that keeps. It stays in the task
+/// that walks.
+pub(crate) struct RcuInode<'rcu, F>(*mut b::inode, PhantomData<(&'rcu (), fn() -> F)>);
 
-impl RcuWalk {
+impl<F> Clone for RcuInode<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for RcuInode<'_, F> {}
+
+impl<'rcu, F: FileSystem> RcuInode<'rcu, F> {
     /// # Safety
     ///
-    /// Called by the entry point of a VFS operation in such a walk; gone when
-    /// that returns.
-    pub(super) unsafe fn enter() -> Self {
-        Self(NotThreadSafe)
+    /// Called by the entry point of a VFS operation in such a walk, which the VFS
+    /// does not end in `'rcu`, with the inode it has come to, of `F`.
+    pub(super) unsafe fn from_raw(inode: *mut b::inode) -> Self {
+        // INVARIANT: the VFS has found the inode in a dentry. `->free_inode` runs a
+        // grace period after the last reference has gone, and `kill_sb` waits for
+        // one before it frees what the superblock keeps.
+        Self(inode, PhantomData)
+    }
+
+    pub(super) fn as_ptr(self) -> *mut b::inode {
+        self.0
+    }
+
+    /// The type, which does not change.
+    pub(crate) fn kind(self) -> Kind {
+        // SAFETY: the memory stays (type invariant); an aligned 16-bit value, which C
+        // reads the same way.
+        Kind::of(unsafe { (&raw const (*self.0).i_mode).read_volatile() })
+    }
+
+    /// What the filesystem keeps for its superblock.
+    pub(crate) fn super_data(self) -> &'rcu F::Super {
+        // SAFETY: the memory stays, and `i_sb` does not change.
+        let sb = unsafe { (*self.0).i_sb };
+        // SAFETY: a superblock whose inodes are seen has its data, which stays (type
+        // invariant).
+        unsafe { &*(*sb).s_fs_info.cast::<F::Super>() }
+    }
+
+    /// The inode on which it stands; see [`Inode::set_backing`]. Its memory, too, is
+    /// freed after a grace period only, so it can be looked at even while its last
+    /// reference goes away. None if that of this inode has gone.
+    pub(crate) fn backing(self) -> Option<Backing<'rcu>> {
+        // SAFETY: in a slot that stays for `'rcu` (type invariant). A backing inode
+        // that is there was counted when `'rcu` had begun.
+        unsafe { Slot::<F>::backing_of(self.0) }
     }
 }
 
 /// The inode on which another one stands, as a path walk without references
-/// may see it; see [`Inode::set_backing`].
+/// may see it; see [`RcuInode::backing`].
+///
+/// # Invariants
+///
+/// Its memory, and the mapping, stay for `'rcu`, in the task that walks.
 #[derive(Clone, Copy)]
 pub(crate) struct Backing<'rcu> {
     inode: *mut b::inode,
     idmap: *mut b::mnt_idmap,
     writable: bool,
-    _rcu: PhantomData<&'rcu RcuWalk>,
+    _rcu: PhantomData<&'rcu ()>,
 }
 
 /// The reference to an inode of which the lowest bit of the address may be set.
@@ -402,8 +487,7 @@ impl Backing<'_> {
         if self.idmap.is_null() {
             return Idmap::nop();
         }
-        // SAFETY: counted for as long as the slot may be seen (invariant of
-        // `Slot`), which whoever has this does.
+        // SAFETY: stays as long as this does (type invariant).
         unsafe { Idmap::from_raw(self.idmap) }
     }
 }
@@ -422,7 +506,7 @@ impl<F: FileSystem> Inode<F> {
     }
 
     /// Publishes the inode of another filesystem on which this one stands, for
-    /// [`Inode::backing`], and keeps it.
+    /// [`RcuInode::backing`], and keeps it.
     pub(crate) fn set_backing(&self, inode: ARef<Inode>, writable: bool) {
         let inode: *mut b::inode = ARef::into_raw(inode).as_ptr().cast();
         let tagged = inode.map_addr(|a| a | usize::from(writable));
@@ -430,33 +514,6 @@ impl<F: FileSystem> Inode<F> {
         // SAFETY: counted for the slot, which has it no more. Who walks a path
         // meanwhile may look at its memory for a grace period.
         drop(unsafe { tagged_inode(before) });
-    }
-
-    /// The backing inode, also without a reference to this one: the memory of
-    /// inodes is freed after a grace period only, so under RCU it can be looked
-    /// at even while its last reference goes away.
-    pub(crate) fn backing<'rcu>(&self, _walk: &'rcu RcuWalk) -> Option<Backing<'rcu>> {
-        self.current_backing()
-    }
-
-    /// [`Inode::backing`] for as long as the caller knows it to stay.
-    fn current_backing<'a>(&self) -> Option<Backing<'a>> {
-        let tagged = self.slot_backing().load(Acquire);
-        let inode = tagged.map_addr(|a| a & !1);
-        let writable = tagged.addr() & 1 != 0;
-        // SAFETY: it lies in a slot (type invariant); written before the inode
-        // was shown to others, and not changed after.
-        let idmaps = unsafe { &(*Slot::<F>::of(self.as_ptr())).idmaps };
-        let idmap = match writable {
-            true => idmaps.writable.0,
-            false => idmaps.read_only.0,
-        };
-        (!inode.is_null()).then_some(Backing {
-            inode,
-            idmap,
-            writable,
-            _rcu: PhantomData,
-        })
     }
 
     /// `i_sb`.
@@ -510,7 +567,9 @@ impl<F: FileSystem> Inode<F> {
     /// [`Inode::set_flags_from`]. `from` is the backing inode: the owner is the
     /// one seen through its mount.
     pub(crate) fn copy_attributes(&self, from: &Inode) {
-        let backing = self.current_backing();
+        // SAFETY: it lies in a slot (type invariant). Only the mapping is used, which
+        // stays as long as the slot.
+        let backing = unsafe { Slot::<F>::backing_of(self.as_ptr()) };
         let idmap = backing.as_ref().map_or(Idmap::nop(), Backing::idmap);
         let (to, from) = (self.as_ptr(), from.as_ptr());
         // SAFETY: both inodes are live; the values are words that may be read

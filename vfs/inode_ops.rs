@@ -12,7 +12,7 @@ use super::{
     bindings as b,
     fileattr::{self, FileattrOperations},
     idmap::Idmap,
-    inode::{Backing, RcuWalk},
+    inode::{Backing, RcuInode},
     lock::{Context, InodeLock},
     to_int,
     xattr::{self, XattrOperations},
@@ -36,12 +36,7 @@ pub(crate) trait InodeOperations:
 
     /// `->permission` in the middle of a path walk without references: must not
     /// sleep. `ECHILD` to be asked again through [`InodeOperations::permission`].
-    fn permission_rcu(
-        inode: &Inode<Self>,
-        idmap: Idmap<'_>,
-        access: Access,
-        walk: &RcuWalk,
-    ) -> Result;
+    fn permission_rcu(inode: RcuInode<'_, Self>, idmap: Idmap<'_>, access: Access) -> Result;
 
     /// `->getattr`. No locks held; `dentry` is positive. The owner that is filled
     /// in is the one seen through the mount.
@@ -87,8 +82,15 @@ impl Access {
         Self((self.0 & !write) | b::MAY_READ as c_int)
     }
 
+    /// For who may sleep: an inode that is counted is not asked as one of which the
+    /// list may go away meanwhile.
     pub(crate) fn mask(self) -> c_int {
-        self.0
+        self.0 & !(b::MAY_NOT_BLOCK as c_int)
+    }
+
+    /// For a path walk without references, wherever this comes from.
+    fn mask_rcu(self) -> c_int {
+        self.0 | b::MAY_NOT_BLOCK as c_int
     }
 }
 
@@ -96,8 +98,9 @@ impl<F: FileSystem> Inode<F> {
     /// `generic_permission`: what mode and ACL of this inode say of the current
     /// credentials.
     pub(crate) fn generic_permission(&self, idmap: Idmap<'_>, access: Access) -> Result {
-        // SAFETY: the inode and the mapping are live.
-        checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.0) })
+        // SAFETY: the inode and the mapping are live. Without `MAY_NOT_BLOCK`, so what
+        // it looks at is counted.
+        checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask()) })
     }
 
     /// `touch_atime`'s rule for stacked inodes: takes the access time of the
@@ -108,15 +111,25 @@ impl<F: FileSystem> Inode<F> {
     }
 }
 
+impl<F: FileSystem> RcuInode<'_, F> {
+    /// As [`Inode::generic_permission`], without sleeping.
+    pub(crate) fn generic_permission(self, idmap: Idmap<'_>, access: Access) -> Result {
+        // SAFETY: the memory of the inode stays (type invariant), and `MAY_NOT_BLOCK`
+        // is how such an inode is asked: of ours it looks at mode, owner and flags,
+        // and comes to `get_inode_acl` with `rcu`.
+        checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask_rcu()) })
+    }
+}
+
 impl Backing<'_> {
     /// `inode_permission` of the backing inode during a path walk without
     /// references, with the credentials in force.
-    pub(crate) fn permission(self, access: Access, _walk: &RcuWalk) -> Result {
-        let access = access.0 | b::MAY_NOT_BLOCK as c_int;
-        // SAFETY: the memory of the inode lives through the grace period that
-        // `_walk` holds off, and `MAY_NOT_BLOCK`, which `access` has in this
-        // mode, is how such an inode is asked.
-        checked(unsafe { b::inode_permission(self.idmap().as_ptr(), self.as_ptr(), access) })
+    pub(crate) fn permission(self, access: Access) -> Result {
+        // SAFETY: the memory of the inode stays (type invariant), and `MAY_NOT_BLOCK`
+        // is how such an inode is asked.
+        checked(unsafe {
+            b::inode_permission(self.idmap().as_ptr(), self.as_ptr(), access.mask_rcu())
+        })
     }
 }
 
@@ -270,15 +283,14 @@ impl<F: InodeOperations> Table<F> {
     ) -> c_int {
         // SAFETY: that of the caller's mount.
         let idmap = unsafe { Idmap::from_raw(idmap) };
-        // SAFETY: the VFS pins the inode, or walks under RCU, where its memory
-        // and what `permission_rcu` looks at stay.
-        let inode = unsafe { Inode::<F>::from_raw(inode) };
         let access = Access(mask);
         if mask & b::MAY_NOT_BLOCK as c_int != 0 {
             // SAFETY: what the VFS says by `MAY_NOT_BLOCK`.
-            let walk = unsafe { RcuWalk::enter() };
-            return to_int(F::permission_rcu(inode, idmap, access, &walk));
+            let inode = unsafe { RcuInode::<F>::from_raw(inode) };
+            return to_int(F::permission_rcu(inode, idmap, access));
         }
+        // SAFETY: the VFS pins the inode where it does not say that.
+        let inode = unsafe { Inode::<F>::from_raw(inode) };
         to_int(F::permission(inode, idmap, access))
     }
 
