@@ -5,7 +5,7 @@
 use crate::{
     layers::{self, Layers, Rovl},
     private,
-    vfs::{self, inode::Found, inode::Operations, Dentry, Inode, Path, SuperBlock},
+    vfs::{self, inode::Found, Dentry, Inode, Path, SuperBlock},
 };
 use kernel::{
     prelude::*,
@@ -113,10 +113,6 @@ pub(crate) struct OverlayInode {
     upper: SetOnce<ARef<Dentry>>,
     pub(crate) lower: KVec<LowerObject>,
     pub(crate) origin: Option<Identity>,
-    /// The address of the inode below by which lookups find this one: the upper
-    /// one if there is one. Zero for an inode that is not to be found: one name of
-    /// several of a lower file, until it is copied up.
-    key: Atomic<usize>,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
     /// See [`Objects::xattr_whiteouts`].
@@ -222,11 +218,12 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
         inode.set_nlink(below.nlink());
     }
     // The upper object may get more names at once, and each must find this inode.
-    data.key.store(below.as_ptr().addr(), Relaxed);
     inode.rehash(hash_of(&below));
     Ok(data.upper.populate(upper))
 }
 
+/// By what lookups find the inode of an object: the upper one if there is one, the
+/// lower one else.
 fn hash_of(below: &Inode) -> u64 {
     below.as_ptr().addr() as u64
 }
@@ -244,7 +241,6 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     // A lower file with several names becomes several files when it is copied
     // up (there is no index yet), so each name has an inode of its own.
     let is_shared = is_upper || below.is_dir() || below.nlink() <= 1;
-    let key = if is_shared { below.as_ptr().addr() } else { 0 };
 
     let lower_mnt = match objects.lower.first() {
         Some(lower) => Some(&*layers.lower(lower.layer)?.mnt),
@@ -254,7 +250,6 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         upper: SetOnce::new(),
         lower: objects.lower,
         origin: objects.origin,
-        key: Atomic::new(key),
         impure: Atomic::new(objects.impure),
         xattr_whiteouts: objects.xattr_whiteouts,
         opaque: Atomic::new(false),
@@ -268,11 +263,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     }
     let identity = data.identity(layers)?;
     let mut new = if is_shared {
-        match sb.get_inode(
-            hash_of(below),
-            &|other| other.key.load(Relaxed) == key,
-            data,
-        )? {
+        match sb.get_inode(hash_of(below), data)? {
             Found::Cached(inode) => return Ok(inode),
             Found::New(new) => new,
         }
@@ -281,20 +272,12 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     };
 
     new.set_idmaps(lower_mnt, layers.upper_mnt().ok());
-    let inode = new.inode();
-    inode.set_backing(below.into(), is_upper);
-    inode.copy_attributes(below);
-    if let Ok(real) = real(inode) {
-        private::init_flags(inode, real.path, real.is_upper);
-    }
-    inode.set_nlink(if below.is_dir() { 1 } else { below.nlink() });
-    let operations = match below.kind() {
-        vfs::inode::Kind::Directory => Operations::Directory,
-        vfs::inode::Kind::Regular => Operations::Regular,
-        vfs::inode::Kind::Symlink => Operations::Symlink,
-        vfs::inode::Kind::Special => Operations::Special(below.rdev()),
-    };
-    let mode = below.mode();
+    new.set_backing(below.into(), is_upper);
+    new.copy_attributes(below);
+    let path = new.data().real(layers)?.path;
+    let flags = private::flags_of(layers, path, is_upper)?;
+    new.set_flags_from(below, flags);
+    new.set_nlink(if below.is_dir() { 1 } else { below.nlink() });
     // Inode numbers of several filesystems could be equal in one mount, but
     // directories are told apart by `i_ino` alone.
     let ino = if layers.on_one_filesystem() || !below.is_dir() {
@@ -302,5 +285,6 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     } else {
         vfs::attr::next_ino()
     };
-    Ok(new.publish((ino, identity.overlay_generation()), mode, operations))
+    let number = (ino, identity.overlay_generation());
+    Ok(new.publish(number, below.mode(), below.rdev()))
 }

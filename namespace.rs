@@ -253,7 +253,7 @@ fn has_origin(inode: &Inode<Rovl>) -> bool {
 /// finds the count right.
 fn lost_a_name(inode: &Inode<Rovl>) {
     if inode.is_dir() {
-        return inode.clear_nlink();
+        return inode.set_nlink(0);
     }
     match inode.data().upper().and_then(|upper| upper.inode()) {
         Some(upper) => inode.set_nlink(upper.nlink()),

@@ -18,7 +18,7 @@
 
 use crate::{
     format::names::Names,
-    layers::{self, Rovl},
+    layers::Layers,
     vfs::{
         fileattr::{self, FileAttr, Flag},
         lock::WriteAccess,
@@ -83,19 +83,15 @@ pub(crate) fn can_be_protected(inode: &Inode) -> bool {
     inode.is_dir() || inode.is_regular()
 }
 
-/// Gives a new overlay inode its flags: those of the inode below, and those
-/// that an upper object has in [`Names::protattr`]. `real` is that inode's path. Called
-/// before the inode is published.
-pub(crate) fn init_flags(inode: &Inode<Rovl>, real: Path<'_>, is_upper: bool) {
-    let Ok(below) = real.inode() else {
-        return;
-    };
+/// The flags of a new overlay inode: those of the inode below, `real`, and those that
+/// an upper object has in [`Names::protattr`].
+pub(crate) fn flags_of(layers: &Layers, real: Path<'_>, is_upper: bool) -> Result<u32> {
+    let below = real.inode()?;
     let mut flags = below.flags();
     if is_upper && can_be_protected(below) {
-        let layers = layers::of(inode);
         flags |= layers.as_mounter(|| read_protection(layers.names, real));
     }
-    inode.set_flags_from(below, flags);
+    Ok(flags)
 }
 
 /// The part of a copy-up that copies inode flags: `from` is the lower object,

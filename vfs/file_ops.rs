@@ -575,11 +575,13 @@ impl<F: FileOperations> Table<F> {
         let same_type = inode
             .super_block()
             .is_same_type(known.inode().super_block());
-        if !same_type || !inode.is_regular() {
+        // SAFETY: both are open, so their operations stay.
+        let same_operations = unsafe { core::ptr::eq((*file).f_op, (*known.as_ptr()).f_op) };
+        if !same_type || !same_operations {
             return Err(EXDEV);
         }
-        // SAFETY: of the type of a file that is of `F`, and regular, so `open`
-        // has run on it.
+        // SAFETY: of the type of a file that is of `F`, with the operations of its
+        // regular files, so our `open` has run on it.
         Ok(unsafe { RegularFile::from_raw(file) })
     }
 

@@ -215,7 +215,25 @@ void rovl_current_fs_ids(kuid_t *uid, kgid_t *gid)
 }
 void rovl_copy_times(struct inode *to, const struct inode *from)
 {
+	spin_lock(&to->i_lock);
 	fsstack_copy_attr_times(to, from);
+	spin_unlock(&to->i_lock);
+}
+
+/* The link count of an inode changes under its i_lock only. */
+void rovl_set_nlink(struct inode *inode, unsigned int nlink)
+{
+	spin_lock(&inode->i_lock);
+	set_nlink(inode, nlink);
+	spin_unlock(&inode->i_lock);
+}
+
+void rovl_drop_nlink(struct inode *inode)
+{
+	spin_lock(&inode->i_lock);
+	if (inode->i_nlink)
+		drop_nlink(inode);
+	spin_unlock(&inode->i_lock);
 }
 int rovl_sync_filesystem(struct super_block *sb)
 {
@@ -238,7 +256,7 @@ void rovl_copy_attributes(struct inode *to, const struct inode *from, struct mnt
 	spin_lock(&to->i_lock);
 	to->i_uid = vfsuid_into_kuid(i_uid_into_vfsuid(idmap, from));
 	to->i_gid = vfsgid_into_kgid(i_gid_into_vfsgid(idmap, from));
-	to->i_mode = from->i_mode;
+	to->i_mode = (to->i_mode & S_IFMT) | (from->i_mode & ~S_IFMT);
 	fsstack_copy_attr_times(to, from);
 	i_size_write(to, i_size_read(from));
 	spin_unlock(&to->i_lock);

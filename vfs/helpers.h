@@ -57,6 +57,8 @@ int rovl_vfs_whiteout(struct mnt_idmap *idmap, struct inode *dir,
 		      struct dentry *dentry);
 dev_t rovl_inode_rdev(const struct inode *inode);
 unsigned int rovl_inode_nlink(const struct inode *inode);
+void rovl_set_nlink(struct inode *inode, unsigned int nlink);
+void rovl_drop_nlink(struct inode *inode);
 int rovl_sync_filesystem(struct super_block *sb);
 bool rovl_can_decode_fh(const struct super_block *sb);
 void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,

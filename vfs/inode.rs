@@ -15,7 +15,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::{ARef, AlwaysRefCounted},
-        atomic::{Acquire, Atomic, Full},
+        atomic::{Acquire, Atomic, Full, Relaxed},
     },
     types::Opaque,
 };
@@ -32,7 +32,10 @@ pub(crate) struct Inode<F = Any>(Opaque<b::inode>, PhantomData<fn() -> F>);
 
 // SAFETY: an inode may be used and released from any task.
 unsafe impl<F> Send for Inode<F> {}
-// SAFETY: what can be done through a shared reference is atomic or locks in C.
+// SAFETY: what can be done through a shared reference is atomic, or done in C under
+// a lock that C takes: `i_lock` for the link count, and for the attributes and times
+// taken over from below. Who reads those without, as C does, may see some of before and
+// some of after.
 unsafe impl<F> Sync for Inode<F> {}
 
 // SAFETY: `ihold` and `iput` count.
@@ -215,6 +218,8 @@ pub(super) struct Slot<F: FileSystem> {
     backing: Atomic<*mut b::inode>,
     /// See [`NewInode::set_idmaps`].
     idmaps: Idmaps,
+    /// By what [`SuperBlock::get_inode`] finds it.
+    key: Atomic<u64>,
     live: bool,
     data: MaybeUninit<F::Inode>,
 }
@@ -246,6 +251,8 @@ impl<F: FileSystem> Slot<F> {
         unsafe { (&raw mut (*slot).backing).write(Atomic::new(core::ptr::null_mut())) };
         // SAFETY: as above.
         unsafe { (&raw mut (*slot).idmaps).write(Idmaps::default()) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*slot).key).write(Atomic::new(0)) };
         // SAFETY: as above.
         unsafe { (&raw mut (*slot).live).write(false) };
         slot.cast()
@@ -537,33 +544,28 @@ impl<F: FileSystem> Inode<F> {
     }
 
     fn hash(&self, key: u64) {
+        // SAFETY: it lies in a slot (type invariant); the field is atomic.
+        unsafe { &(*Slot::<F>::of(self.as_ptr())).key }.store(key, Relaxed);
         // SAFETY: the inode is live and not hashed.
         unsafe { b::rovl_insert_inode_hash(self.as_ptr(), key) };
     }
 
-    /// `set_nlink`. Zero is left alone: only `drop_nlink` takes an inode there.
+    /// `set_nlink`.
     pub(crate) fn set_nlink(&self, nlink: u32) {
-        // SAFETY: the inode is live.
-        unsafe { b::set_nlink(self.as_ptr(), nlink) };
+        // SAFETY: the inode is live. The count changes under `i_lock` only.
+        unsafe { b::rovl_set_nlink(self.as_ptr(), nlink) };
     }
 
     /// `drop_nlink`, unless it is zero already.
     pub(crate) fn drop_nlink(&self) {
-        if self.nlink() != 0 {
-            // SAFETY: the inode is live; callers hold its `i_rwsem`.
-            unsafe { b::drop_nlink(self.as_ptr()) };
-        }
+        // SAFETY: as for `set_nlink`.
+        unsafe { b::rovl_drop_nlink(self.as_ptr()) };
     }
 
-    /// `clear_nlink`.
-    pub(crate) fn clear_nlink(&self) {
-        // SAFETY: the inode is live; callers hold its `i_rwsem`.
-        unsafe { b::clear_nlink(self.as_ptr()) };
-    }
-
-    /// Takes mode, owner and times over from the inode below, and the size of a
+    /// Takes permissions, owner and times over from the inode below, and the size of a
     /// regular file (`fsstack_copy_*`): attributes that the VFS reads from this
-    /// inode without asking the filesystem. Not the flags: see
+    /// inode without asking the filesystem. Not the type, which stays what the inode's
+    /// operations are for, and not the flags: see
     /// [`Inode::set_flags_from`]. `from` is the backing inode: the owner is the
     /// one seen through its mount.
     pub(crate) fn copy_attributes(&self, from: &Inode) {
@@ -578,13 +580,29 @@ impl<F: FileSystem> Inode<F> {
     }
 }
 
-/// An inode that nobody else sees yet.
+/// An inode that nobody else uses yet: who finds it in the inode hash waits until it
+/// is published or dropped.
 ///
 /// # Invariants
 ///
-/// It is counted, in the state `I_NEW` if it is hashed, and its data is
-/// initialised.
-pub(crate) struct NewInode<F: FileSystem>(ARef<Inode<F>>);
+/// It is counted for us, in the state `I_NEW` if it is hashed, of `F`, and its data is
+/// initialised. There is no other reference that is used.
+pub(crate) struct NewInode<F: FileSystem>(NonNull<b::inode>, PhantomData<F>);
+
+impl<F: FileSystem> Drop for NewInode<F> {
+    fn drop(&mut self) {
+        let inode = self.0.as_ptr();
+        // SAFETY: the inode is live.
+        if unsafe { b::rovl_inode_is_new(inode) } {
+            // Who waits for it finds it unhashed, and looks again.
+            // SAFETY: new, and ours alone; takes over the reference.
+            unsafe { b::iget_failed(inode) };
+        } else {
+            // SAFETY: never hashed; takes over the reference.
+            unsafe { b::iput(inode) };
+        }
+    }
+}
 
 /// What [`SuperBlock::get_inode`] found.
 pub(crate) enum Found<F: FileSystem> {
@@ -595,8 +613,8 @@ pub(crate) enum Found<F: FileSystem> {
 }
 
 /// What travels through `iget5_locked` to its callbacks.
-struct Wanted<'a, F: FileSystem> {
-    matches: &'a dyn Fn(&F::Inode) -> bool,
+struct Wanted<F: FileSystem> {
+    key: u64,
     data: Option<F::Inode>,
 }
 
@@ -609,16 +627,12 @@ unsafe extern "C" fn test<F: FileSystem>(
 ) -> core::ffi::c_int {
     // SAFETY: an inode of this superblock, whose type is `F`.
     let slot = unsafe { Slot::<F>::of(inode) };
-    // SAFETY: `live` only changes before the inode is hashed and after it is
-    // unhashed; this runs under `inode_hash_lock`.
-    if !unsafe { (*slot).live } {
-        return 0;
-    }
-    // SAFETY: live, see above.
-    let data = unsafe { (*slot).data.assume_init_ref() };
+    // SAFETY: an inode that is hashed stays for a grace period, and this runs under
+    // `rcu_read_lock`; the field is atomic. The data may be gone.
+    let key = unsafe { &(*slot).key }.load(Relaxed);
     // SAFETY: the pointer that `get_inode` passed, which waits for us.
-    let wanted = unsafe { &*wanted.cast::<Wanted<'_, F>>() };
-    (wanted.matches)(data).into()
+    let wanted = unsafe { &*wanted.cast::<Wanted<F>>() };
+    (key == wanted.key).into()
 }
 
 /// # Safety
@@ -630,12 +644,14 @@ unsafe extern "C" fn set<F: FileSystem>(
 ) -> core::ffi::c_int {
     // SAFETY: the pointer that `get_inode` passed; it is not used elsewhere
     // while `iget5_locked` runs this.
-    let wanted = unsafe { &mut *wanted.cast::<Wanted<'_, F>>() };
+    let wanted = unsafe { &mut *wanted.cast::<Wanted<F>>() };
     let Some(data) = wanted.data.take() else {
         return EINVAL.to_errno();
     };
     // SAFETY: a new inode that only `iget5_locked` knows.
     unsafe { init_data::<F>(inode, data) };
+    // SAFETY: as above, so in a slot; the field is atomic.
+    unsafe { &(*Slot::<F>::of(inode)).key }.store(wanted.key, Relaxed);
     0
 }
 
@@ -653,17 +669,10 @@ unsafe fn init_data<F: FileSystem>(inode: *mut b::inode, data: F::Inode) {
 }
 
 impl<F: FileSystem> SuperBlock<F> {
-    /// `iget5_locked`: the inode whose data `matches`, or a new one with `data`.
-    ///
-    /// `matches` runs under a spinlock.
-    pub(crate) fn get_inode(
-        &self,
-        key: u64,
-        matches: &dyn Fn(&F::Inode) -> bool,
-        data: F::Inode,
-    ) -> Result<Found<F>> {
+    /// `iget5_locked`: the inode with this key, or a new one with `data`.
+    pub(crate) fn get_inode(&self, key: u64, data: F::Inode) -> Result<Found<F>> {
         let mut wanted = Wanted::<F> {
-            matches,
+            key,
             data: Some(data),
         };
         // SAFETY: the superblock is live, and the callbacks fit `wanted`.
@@ -677,15 +686,15 @@ impl<F: FileSystem> SuperBlock<F> {
             )
         };
         let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-        // SAFETY: counted for us, of this superblock, and its data was set
-        // before it was hashed.
-        let inode: ARef<Inode<F>> = unsafe { ARef::from_raw(inode.cast()) };
         // SAFETY: the inode is live.
         if unsafe { b::rovl_inode_is_new(inode.as_ptr()) } {
-            Ok(Found::New(NewInode(inode)))
-        } else {
-            Ok(Found::Cached(inode))
+            // INVARIANT: counted for us, of this superblock, and its data was set
+            // before it was hashed, by `set`. Others wait for it.
+            return Ok(Found::New(NewInode(inode, PhantomData)));
         }
+        // SAFETY: counted for us, of this superblock, and its data was set before it
+        // was hashed.
+        Ok(Found::Cached(unsafe { ARef::from_raw(inode.cast()) }))
     }
 
     /// `new_inode`: an inode that no lookup will find in the inode hash.
@@ -694,24 +703,41 @@ impl<F: FileSystem> SuperBlock<F> {
         let inode = NonNull::new(unsafe { b::new_inode(self.as_ptr()) }).ok_or(ENOMEM)?;
         // SAFETY: `new_inode` allocated it through `Slot::alloc` for us alone.
         unsafe { init_data::<F>(inode.as_ptr(), data) };
-        // SAFETY: counted for us, of this superblock, data initialised.
-        Ok(NewInode(unsafe { ARef::from_raw(inode.cast()) }))
+        // INVARIANT: counted for us, of this superblock, data initialised.
+        Ok(NewInode(inode, PhantomData))
     }
 }
 
-/// Which operations an inode gets.
-pub(crate) enum Operations {
-    Directory,
-    Regular,
-    Symlink,
-    /// A device, fifo or socket, with the device number.
-    Special(u32),
-}
-
 impl<F: super_block::Operations> NewInode<F> {
-    /// The inode, to fill in what its data needs.
-    pub(crate) fn inode(&self) -> &Inode<F> {
-        &self.0
+    /// Not for others: a reference to it could be taken and kept.
+    fn inode(&self) -> &Inode<F> {
+        // SAFETY: counted for us, of `F`, with its data (type invariant).
+        unsafe { Inode::from_raw(self.0.as_ptr()) }
+    }
+
+    /// What the filesystem keeps for this inode.
+    pub(crate) fn data(&self) -> &F::Inode {
+        self.inode().data()
+    }
+
+    /// See [`Inode::set_backing`].
+    pub(crate) fn set_backing(&mut self, inode: ARef<Inode>, writable: bool) {
+        self.inode().set_backing(inode, writable);
+    }
+
+    /// See [`Inode::copy_attributes`].
+    pub(crate) fn copy_attributes(&mut self, from: &Inode) {
+        self.inode().copy_attributes(from);
+    }
+
+    /// See [`Inode::set_flags_from`].
+    pub(crate) fn set_flags_from(&mut self, below: &Inode, protection: u32) {
+        self.inode().set_flags_from(below, protection);
+    }
+
+    /// See [`Inode::set_nlink`].
+    pub(crate) fn set_nlink(&mut self, nlink: u32) {
+        self.inode().set_nlink(nlink);
     }
 
     /// Says through which mounts backing inodes are seen, one that is only read
@@ -721,17 +747,18 @@ impl<F: super_block::Operations> NewInode<F> {
             read_only: CountedIdmap::of(read_only),
             writable: CountedIdmap::of(writable),
         };
-        // SAFETY: it lies in a slot, and nobody else sees the inode yet.
+        // SAFETY: it lies in a slot, and nobody else uses the inode yet (type
+        // invariant).
         unsafe { (*Slot::<F>::of(self.0.as_ptr())).idmaps = idmaps };
     }
 
-    /// Gives the inode its number and generation, its type and operations, and
-    /// shows it to others.
+    /// Gives the inode its number and generation, its mode and the operations that go
+    /// with the type in it, and shows it to others. `rdev` is the number of a device.
     pub(crate) fn publish(
         self,
         (ino, generation): (u64, u32),
         mode: u16,
-        operations: Operations,
+        rdev: u32,
     ) -> ARef<Inode<F>> {
         let inode = self.0.as_ptr();
         // SAFETY: ours alone until it is unlocked below.
@@ -740,20 +767,22 @@ impl<F: super_block::Operations> NewInode<F> {
         unsafe { (*inode).i_generation = generation };
         // SAFETY: as above.
         unsafe { (*inode).i_mode = mode };
-        let (i_op, i_fop) = match operations {
-            Operations::Directory => (
+        // Who has an open file of a type knows by that what it keeps: nothing changes
+        // the type of an inode after this.
+        let (i_op, i_fop) = match Kind::of(mode) {
+            Kind::Directory => (
                 super::dir_ops::operations::<F>(),
                 super::readdir::operations::<F>(),
             ),
-            Operations::Regular => (
+            Kind::Regular => (
                 super::inode_ops::file_operations::<F>(),
                 super::file_ops::operations::<F>(),
             ),
-            Operations::Symlink => (
+            Kind::Symlink => (
                 super::inode_ops::symlink_operations::<F>(),
                 core::ptr::null(),
             ),
-            Operations::Special(rdev) => {
+            Kind::Special => {
                 // SAFETY: as above; sets `i_fop` by the type in `mode`.
                 unsafe { b::init_special_inode(inode, mode, rdev) };
                 // SAFETY: as above.
@@ -774,6 +803,9 @@ impl<F: super_block::Operations> NewInode<F> {
             // SAFETY: it is new and locked by us.
             unsafe { b::unlock_new_inode(inode) };
         }
-        self.0
+        let inode = self.0;
+        core::mem::forget(self);
+        // SAFETY: counted for us, which we are no more; of `F` with its data.
+        unsafe { ARef::from_raw(inode.cast()) }
     }
 }

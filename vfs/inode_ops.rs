@@ -106,7 +106,7 @@ impl<F: FileSystem> Inode<F> {
     /// `touch_atime`'s rule for stacked inodes: takes the access time of the
     /// inode below over.
     pub(crate) fn copy_times(&self, from: &Inode) {
-        // SAFETY: both inodes are live.
+        // SAFETY: both inodes are live; takes the `i_lock` of this one.
         unsafe { b::rovl_copy_times(self.as_ptr(), from.as_ptr()) };
     }
 }
