@@ -121,7 +121,7 @@ impl InodeOperations for Rovl {
         changed
     }
 
-    fn get_link(dentry: &Dentry<Self>, link: DelayedLink<'_>) -> Result<LinkText> {
+    fn get_link<'a>(dentry: &'a Dentry<Self>, link: DelayedLink<'a>) -> Result<LinkText<'a>> {
         let inode = dentry.node()?;
         layers::of(inode).as_mounter(|| link.read(crate::inode::real(inode)?.path.dentry))
     }

@@ -57,7 +57,7 @@ pub(crate) trait InodeOperations:
     ) -> Result;
 
     /// `->get_link` where it may sleep: the target of a symlink.
-    fn get_link(dentry: &Dentry<Self>, link: DelayedLink<'_>) -> Result<LinkText>;
+    fn get_link<'a>(dentry: &'a Dentry<Self>, link: DelayedLink<'a>) -> Result<LinkText<'a>>;
 
     /// `->update_time` for the access time; times of writing are set by the
     /// filesystem below as it writes.
@@ -155,16 +155,28 @@ pub(crate) struct Request {
 /// Where the text of a link is kept until the VFS is done with it.
 pub(crate) struct DelayedLink<'a>(&'a mut b::delayed_call);
 
-/// The text of a link, valid until the VFS runs the delayed call.
-pub(crate) struct LinkText(*const c_char);
+/// The text of a link.
+///
+/// # Invariants
+///
+/// It ends in NUL, and is valid until the VFS runs the delayed call, or for as long as
+/// what has been borrowed for `'a`: it may lie in the inode of the link.
+pub(crate) struct LinkText<'a>(*const c_char, PhantomData<&'a Dentry>);
 
-impl DelayedLink<'_> {
-    /// `vfs_get_link`: the target of a symlink of another filesystem.
-    pub(crate) fn read(self, dentry: &Dentry) -> Result<LinkText> {
-        // SAFETY: the dentry is positive; the delayed call is the VFS's, which
-        // runs it when it is done with the text.
+impl<'a> DelayedLink<'a> {
+    /// `vfs_get_link`: the target of a symlink of another filesystem, which stays as
+    /// long as the one that the VFS asks about.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what is no symlink, and for a negative dentry.
+    pub(crate) fn read(self, dentry: &'a Dentry) -> Result<LinkText<'a>> {
+        // SAFETY: the dentry is valid, and asked only if it is a symlink; the delayed
+        // call is the VFS's, which runs it when it is done with the text.
         let text = unsafe { b::vfs_get_link(dentry.as_ptr(), self.0) };
-        Ok(LinkText(from_err_ptr(text.cast_mut())?))
+        // INVARIANT: what `->get_link` returns is kept by the delayed call or by the
+        // inode, which the dentry pins.
+        Ok(LinkText(from_err_ptr(text.cast_mut())?, PhantomData))
     }
 }
 
@@ -187,29 +199,45 @@ impl FiemapRequest {
     }
 }
 
-/// The text of a symlink, while this lives (`vfs_get_link`).
-pub(crate) struct Link {
+/// The text of a symlink, while this and the symlink live (`vfs_get_link`).
+pub(crate) struct Link<'a> {
     text: *const c_char,
     done: b::delayed_call,
+    /// It may lie in the inode.
+    _dentry: PhantomData<&'a Dentry>,
 }
 
-impl Link {
+impl<'a> Link<'a> {
     /// Reads the symlink at `dentry`, of any filesystem.
-    pub(crate) fn read(dentry: &Dentry) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what is no symlink, and for a negative dentry.
+    pub(crate) fn read(dentry: &'a Dentry) -> Result<Self> {
         let mut done: b::delayed_call = pin_init::zeroed();
-        // SAFETY: the dentry is positive, `done` is run by the drop.
+        // SAFETY: the dentry is valid, and asked only if it is a symlink; `done` is run
+        // by the drop.
         let text = unsafe { b::vfs_get_link(dentry.as_ptr(), &mut done) };
         let text = from_err_ptr(text.cast_mut())?;
-        Ok(Self { text, done })
+        if text.is_null() {
+            // A link without a text, such as those of `/proc/self/fd`.
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            text,
+            done,
+            _dentry: PhantomData,
+        })
     }
 
     pub(crate) fn text(&self) -> &CStr {
-        // SAFETY: NUL-terminated, and valid until `done` is run.
+        // SAFETY: NUL-terminated, and valid until `done` is run, if that keeps it, or
+        // as long as the inode, which the dentry pins for `'a`.
         unsafe { CStr::from_char_ptr(self.text) }
     }
 }
 
-impl Drop for Link {
+impl Drop for Link<'_> {
     fn drop(&mut self) {
         // SAFETY: filled in by `vfs_get_link`, and run once.
         unsafe { b::rovl_do_delayed_call(&mut self.done) };
