@@ -282,10 +282,10 @@ impl FileOperations for Rovl {
         iocb.splice_to(&mut locked, &backing, &layers::of(inode).cred, pipe)
     }
 
-    fn mmap(user_file: &RegularFile<Self>, area: Area<'_>) -> Result {
+    fn mmap(user_file: &RegularFile<Self>, area: Area<'_, Self>) -> Result {
         let backing = mapped_backing(user_file)?;
         follow_flags(user_file, &backing);
-        area.map::<Self>(&backing, &layers::of(user_file.inode()).cred)
+        area.map(&backing, &layers::of(user_file.inode()).cred)
     }
 
     fn fsync(

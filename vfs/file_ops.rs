@@ -79,7 +79,7 @@ pub(crate) trait FileOperations: FileSystem {
 
     /// `->mmap`; `mmap_lock` is held for writing: nothing may wait for somebody
     /// who looks at this address space.
-    fn mmap(file: &RegularFile<Self>, area: Area<'_>) -> Result;
+    fn mmap(file: &RegularFile<Self>, area: Area<'_, Self>) -> Result;
 
     /// `->fsync` of the bytes from `range.0` to `range.1`, both included.
     fn fsync(
@@ -269,14 +269,18 @@ pub(crate) struct Pipe<'a> {
 
 /// `struct vm_area_struct` in `->mmap`: part of an address space that is being
 /// set up, for the file that it is passed with.
-pub(crate) struct Area<'a>(*mut b::vm_area_struct, PhantomData<&'a mut ()>);
+///
+/// # Invariants
+///
+/// It is the caller's for `'a`, and its file an open regular file of `F`.
+pub(crate) struct Area<'a, F>(*mut b::vm_area_struct, PhantomData<&'a mut F>);
 
-impl Area<'_> {
+impl<F: FileOperations> Area<'_, F> {
     /// `backing_file_mmap`: maps `backing` in place of the user file.
-    pub(crate) fn map<F: FileOperations>(self, backing: &File, cred: &Credential) -> Result {
+    pub(crate) fn map(self, backing: &File, cred: &Credential) -> Result {
         let mut ctx = backing_ctx::<F>(cred);
-        // SAFETY: the area is ours to set up, and its file is the user's, as
-        // the VFS passed it.
+        // SAFETY: the area is ours to set up, and its file, which `ctx` is called
+        // with, is one of `F` (type invariant).
         to_result(unsafe { b::backing_file_mmap(backing.as_ptr(), self.0, &mut ctx) })
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 use kernel::{cred::Credential, prelude::*};
 
 #[expect(dead_code)]
-fn mmap(file: &RegularFile<Rovl>, area: Area<'_>, path: Path<'_>, cred: &Credential) -> Result {
+fn mmap(file: &RegularFile<Rovl>, area: Area<'_, Rovl>, path: Path<'_>, cred: &Credential) -> Result {
     let backing = file.open_backing(path, 0, cred)?;
-    area.map::<Rovl>(&backing, cred)
+    area.map(&backing, cred)
 }
