@@ -180,6 +180,7 @@ impl Drop for OwnedPath {
 
 /// A mount made by [`OwnedPath::clone_private`]; unmounted on drop, which may
 /// sleep and waits for a grace period.
+#[repr(transparent)]
 pub(crate) struct PrivateMount(NonNull<b::vfsmount>);
 
 // SAFETY: as for `Mount`.
@@ -228,8 +229,8 @@ impl Drop for PrivateMount {
 /// Unmounts many private mounts with one grace period instead of one each.
 pub(crate) fn unmount_all(mounts: KVec<PrivateMount>) {
     let (array, len, capacity) = mounts.into_raw_parts();
-    // SAFETY: `PrivateMount` is one non-null pointer, so this is an array of
-    // `len` mounts, each with the reference that `clone_private_mount` gave.
+    // SAFETY: `PrivateMount` is transparent over a pointer, so this is an array of
+    // `len` pointers to mounts, each with the reference that `clone_private_mount` gave.
     unsafe { b::kern_unmount_array(array.cast(), len as u32) };
     // SAFETY: the buffer came from a `KVec`; what was in it has been given away.
     drop(unsafe { KVec::<PrivateMount>::from_raw_parts(array, 0, capacity) });
