@@ -18,7 +18,15 @@ use super::{
 };
 use core::{cell::UnsafeCell, marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
-    error::to_result, ffi::c_int, prelude::*, seq_file::SeqFile, sync::aref::ARef, types::Opaque,
+    error::to_result,
+    ffi::c_int,
+    prelude::*,
+    seq_file::SeqFile,
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Full, Relaxed},
+    },
+    types::Opaque,
     ModuleMetadata,
 };
 
@@ -416,12 +424,13 @@ type bindings_kstatfs = kernel::bindings::kstatfs;
 #[repr(C)]
 pub(crate) struct FileSystemType<F: FileSystem> {
     fs_type: UnsafeCell<b::file_system_type>,
-    cache: UnsafeCell<*mut b::kmem_cache>,
+    /// Not null while there is a [`Registration`].
+    cache: Atomic<*mut b::kmem_cache>,
     _fs: PhantomData<F>,
 }
 
-// SAFETY: `fs_type` is used by C, which locks; `cache` is written before the
-// type is registered and after the last superblock has gone only.
+// SAFETY: `fs_type` is used by C, which locks, and by the one [`Registration`];
+// `cache` is atomic.
 unsafe impl<F: FileSystem> Sync for FileSystemType<F> {}
 
 impl<F: FileSystem> FileSystemType<F> {
@@ -431,8 +440,9 @@ impl<F: FileSystem> FileSystemType<F> {
     pub(super) unsafe fn inode_cache(sb: *mut b::super_block) -> *mut b::kmem_cache {
         // SAFETY: the superblock is live, its type is the first field of `Self`.
         let this = unsafe { (*sb).s_type }.cast::<Self>();
-        // SAFETY: written before the type was registered.
-        unsafe { *(*this).cache.get() }
+        // SAFETY: a static. What is in it was made before the type was registered, and
+        // stays until no superblock is left.
+        unsafe { &(*this).cache }.load(Relaxed)
     }
 }
 
@@ -448,7 +458,7 @@ impl<F: Operations> FileSystemType<F> {
                 kill_sb: Some(Self::kill_sb),
                 ..pin_init::zeroed()
             }),
-            cache: UnsafeCell::new(core::ptr::null_mut()),
+            cache: Atomic::new(core::ptr::null_mut()),
             _fs: PhantomData,
         }
     }
@@ -475,6 +485,10 @@ impl<F: Operations> FileSystemType<F> {
 }
 
 /// Keeps a filesystem type registered.
+///
+/// # Invariants
+///
+/// There is one for each type, and the type's cache is its.
 pub(crate) struct Registration<F: Operations>(&'static FileSystemType<F>);
 
 impl<F: Operations> Registration<F> {
@@ -482,18 +496,33 @@ impl<F: Operations> Registration<F> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is one of the name.
+    /// `EBUSY` if there is one of the name, or of this type.
     pub(crate) fn new(fs_type: &'static FileSystemType<F>) -> Result<Self> {
-        let cache = Slot::<F>::create_cache(c"rovl_inode")?;
-        // SAFETY: not registered yet, so nobody reads it.
-        unsafe { *fs_type.cache.get() = cache.as_ptr() };
-        // SAFETY: a static, so it lives as long as the module.
-        let r = to_result(unsafe { b::register_filesystem(fs_type.fs_type.get()) });
-        if r.is_err() {
+        let cache = Slot::<F>::create_cache(c"rovl_inode")?.as_ptr();
+        if fs_type
+            .cache
+            .cmpxchg(core::ptr::null_mut(), cache, Full)
+            .is_err()
+        {
             // SAFETY: made above, and no inode was.
-            unsafe { b::kmem_cache_destroy(cache.as_ptr()) };
+            unsafe { b::kmem_cache_destroy(cache) };
+            return Err(EBUSY);
         }
-        r.map(|()| Self(fs_type))
+        // SAFETY: a static, so it lives as long as the module, and not registered.
+        let r = to_result(unsafe { b::register_filesystem(fs_type.fs_type.get()) });
+        if let Err(e) = r {
+            Self::destroy_cache(fs_type);
+            return Err(e);
+        }
+        // INVARIANT: nobody else gets as far until the cache is taken back.
+        Ok(Self(fs_type))
+    }
+
+    /// Called for the one registration of the type, when no inode is left.
+    fn destroy_cache(fs_type: &FileSystemType<F>) {
+        let cache = fs_type.cache.xchg(core::ptr::null_mut(), Full);
+        // SAFETY: made by `new`, taken back once; no inode is left, or was made.
+        unsafe { b::kmem_cache_destroy(cache) };
     }
 }
 
@@ -505,7 +534,6 @@ impl<F: Operations> Drop for Registration<F> {
         // Inodes are freed after a grace period, by code of this module.
         // SAFETY: no requirements.
         unsafe { b::rcu_barrier() };
-        // SAFETY: no inode is left, see above.
-        unsafe { b::kmem_cache_destroy(*self.0.cache.get()) };
+        Self::destroy_cache(self.0);
     }
 }
