@@ -12,7 +12,7 @@
 use crate::vfs::{
     self,
     completion::fatal_signal_pending,
-    iterate::{self, for_each_entry},
+    iterate::{self, for_each_entry, DirFile},
     lock::MayLockDirectory,
     Path,
 };
@@ -173,9 +173,9 @@ impl List {
         dir: Path<'_>,
         cred: &Credential,
     ) -> Result {
-        let file = iterate::open_dir(dir, cred)?;
+        let mut file = DirFile::open(may_lock, dir, cred)?;
         let mut added = Ok(());
-        for_each_entry(may_lock, &file, &mut |entry| {
+        for_each_entry(may_lock, &mut file, &mut |entry| {
             if entry.is_dot() {
                 return true;
             }
@@ -229,6 +229,11 @@ impl List {
     /// Drops what is hidden.
     pub(crate) fn compact(&mut self) {
         self.entries.retain(|entry| !entry.is_hidden);
+    }
+
+    /// All the names.
+    pub(crate) fn all_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| self.name(entry))
     }
 }
 

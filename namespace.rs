@@ -12,6 +12,7 @@
 use crate::{
     copyup, inode,
     layers::{self, Layers, Rovl, Upper},
+    listing::List,
     lookup, private, readdir,
     vfs::{
         self,
@@ -25,7 +26,7 @@ use crate::{
         lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
         Dentry, Inode, Path,
     },
-    whiteout,
+    whiteout::{self, Emptied},
 };
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
@@ -60,13 +61,13 @@ impl DirOperations for Rovl {
                 mode: new.mode(),
                 had_no_name: false,
             };
-            let made = place.put(
+            let put = place.put(
                 &mut access,
                 kind,
                 |name| make_at(name, new),
                 |access, made| inherited.apply(access, made, setgid_of(dir, new.mode())),
             )?;
-            place.adopt(&mut access, made)
+            place.adopt(&mut access, put)
         })
     }
 
@@ -114,13 +115,16 @@ impl DirOperations for Rovl {
         if inode.is_dir() && !hides && inode.data().lower_parts().is_empty() {
             // All there is of it is one directory, which knows whether it is empty.
             // Only whiteouts would it count, and few have any.
-            match remove(ctx, dir, dentry, hides, false) {
+            match remove(ctx, dir, dentry, hides, &List::new()) {
                 Err(e) if e == ENOTEMPTY => {}
                 removed => return removed,
             }
         }
-        let has_whiteouts = inode.is_dir() && readdir::check_empty(ctx, inode)?;
-        remove(ctx, dir, dentry, hides, has_whiteouts)
+        let whiteouts = match inode.is_dir() {
+            true => readdir::check_empty(ctx, inode)?,
+            false => List::new(),
+        };
+        remove(ctx, dir, dentry, hides, &whiteouts)
     }
 
     fn rename(
@@ -203,22 +207,22 @@ fn make_at<'w>(mut name: LockedName<'w>, new: New<'_>) -> Result<LockedName<'w>>
 }
 
 /// Removes a name, which is to be hidden in the layers below or not. A directory that
-/// has been looked at holds nothing but whiteouts, or not even those.
+/// has been looked at holds nothing but `whiteouts`.
 fn remove(
     ctx: &mut Context<DirectoryLock>,
     dir: &Inode<Rovl>,
     dentry: &Dentry<Rovl>,
     hides: bool,
-    has_whiteouts: bool,
+    whiteouts: &List,
 ) -> Result {
     let inode = dentry.node()?;
     let place = Place::prepare(ctx, dir, dentry)?;
     place.layers.as_mounter(|| {
         let mut access = ctx.want_write(&place.upper.layer.mnt)?;
         if hides {
-            place.whiteout(&mut access, inode)?;
+            place.whiteout(&mut access, inode, whiteouts)?;
         } else {
-            place.remove(&mut access, inode, has_whiteouts)?;
+            place.remove(&mut access, inode, whiteouts)?;
         }
         drop(access);
         place.changed();
@@ -279,6 +283,12 @@ struct Made {
     had_no_name: bool,
 }
 
+/// What has been put at a name.
+struct Put {
+    made: ARef<Dentry>,
+    over_whiteout: bool,
+}
+
 /// A name in a directory, and the same in the upper layer.
 struct Place<'a> {
     layers: &'a Layers,
@@ -322,10 +332,15 @@ impl<'a> Place<'a> {
         kind: Made,
         make: impl for<'w> FnOnce(LockedName<'w>) -> Result<LockedName<'w>>,
         finish: impl FnOnce(&mut WriteAccess<'_>, &Dentry) -> Result,
-    ) -> Result<ARef<Dentry>> {
+    ) -> Result<Put> {
         let name = access.lock_name(self.upper_dir, &self.name)?;
         match name.inode() {
-            None => return Ok(make(name)?.keep()),
+            None => {
+                return Ok(Put {
+                    made: make(name)?.keep(),
+                    over_whiteout: false,
+                })
+            }
             Some(_) => {
                 let there = Path::new(&self.upper.layer.mnt, name.dentry());
                 if !whiteout::is_whiteout(self.layers.names, there)? {
@@ -350,7 +365,10 @@ impl<'a> Place<'a> {
             // Either what was made, or the whiteout that was there.
             self.upper.remove_temp(access, &temp);
         }
-        put.map(|()| made)
+        put.map(|()| Put {
+            made,
+            over_whiteout: true,
+        })
     }
 
     /// Moves `temp` over the whiteout at the name. A directory cannot replace
@@ -362,15 +380,21 @@ impl<'a> Place<'a> {
     }
 
     /// Gives what has been made its overlay inode; takes it back if there is no
-    /// memory for one.
-    fn adopt(&self, access: &mut WriteAccess<'_>, made: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>> {
-        let is_dir = made.positive()?.is_dir();
-        let inode = new_inode(self.dir, made).inspect_err(|_| {
-            let removed = match lookup::is_in_lower(access, self.dir, &self.name) {
-                Ok(false) => access
+    /// memory for one. What was there before says whether the name must stay hidden:
+    /// the layers below are not asked under write access. One of them may be a
+    /// stacking filesystem with the same upper filesystem, whose directories are
+    /// locked before write access is taken.
+    fn adopt(&self, access: &mut WriteAccess<'_>, put: Put) -> Result<ARef<Inode<Rovl>>> {
+        let Put {
+            made,
+            over_whiteout,
+        } = put;
+        let inode = new_inode(self.dir, made.clone()).inspect_err(|_| {
+            let removed = match over_whiteout {
+                false => access
                     .lock_name(self.upper_dir, &self.name)
                     .and_then(|mut name| name.remove()),
-                _ => self.replace_by_whiteout(access, is_dir),
+                true => self.replace_by_whiteout(access, &made, &List::new()),
             };
             if removed.is_err() {
                 pr_warn!("cannot take back what was created without memory\n");
@@ -382,7 +406,12 @@ impl<'a> Place<'a> {
     }
 
     /// Removes the name where something below would come to light.
-    fn whiteout(&self, access: &mut WriteAccess<'_>, inode: &Inode<Rovl>) -> Result {
+    fn whiteout(
+        &self,
+        access: &mut WriteAccess<'_>,
+        inode: &Inode<Rovl>,
+        whiteouts: &List,
+    ) -> Result {
         {
             let mut name = access.lock_name(self.upper_dir, &self.name)?;
             match name.inode() {
@@ -396,21 +425,27 @@ impl<'a> Place<'a> {
                 Some(found) => check_same(inode, found)?,
             }
         }
-        self.replace_by_whiteout(access, inode.is_dir())?;
+        let upper = inode.data().upper().ok_or(ESTALE)?;
+        self.replace_by_whiteout(access, upper, whiteouts)?;
         lost_a_name(inode);
         Ok(())
     }
 
-    fn replace_by_whiteout(&self, access: &mut WriteAccess<'_>, is_dir: bool) -> Result {
-        let names = self.layers.names;
-        whiteout::replace(
-            self.upper,
-            access,
-            names,
-            self.upper_dir,
-            &self.name,
-            is_dir,
-        )
+    /// Puts a whiteout in the place of an upper object. A directory holds nothing but
+    /// `whiteouts`.
+    fn replace_by_whiteout(
+        &self,
+        access: &mut WriteAccess<'_>,
+        object: &Dentry,
+        whiteouts: &List,
+    ) -> Result {
+        let is_dir = object.positive()?.is_dir();
+        let emptied = is_dir.then_some(Emptied {
+            dir: object,
+            whiteouts,
+        });
+        let place = (self.upper_dir, &*self.name);
+        whiteout::replace(self.upper, access, self.layers.names, place, emptied)
     }
 
     /// Removes the name where there is nothing below.
@@ -418,12 +453,12 @@ impl<'a> Place<'a> {
         &self,
         access: &mut WriteAccess<'_>,
         inode: &Inode<Rovl>,
-        has_whiteouts: bool,
+        whiteouts: &List,
     ) -> Result {
-        if has_whiteouts {
+        if !whiteouts.entries.is_empty() {
             // Whiteouts in a directory that hides all below it hide nothing.
-            let upper = inode.data().upper().ok_or(ESTALE)?;
-            whiteout::clear(access, self.layers.names, upper)?;
+            let dir = inode.data().upper().ok_or(ESTALE)?;
+            whiteout::clear(access, self.layers.names, Emptied { dir, whiteouts })?;
         }
         let mut name = access.lock_name(self.upper_dir, &self.name)?;
         check_same(inode, name.inode().ok_or(ESTALE)?)?;
@@ -441,6 +476,8 @@ struct Rename<'a> {
     old_inode: &'a Inode<Rovl>,
     /// What the new name is now.
     target: Option<&'a Inode<Rovl>>,
+    /// All that is in the upper directory at the new name, if it is to be replaced.
+    whiteouts: List,
     exchange: bool,
     /// The old name exists below, so it needs a whiteout when it goes.
     old_hides: bool,
@@ -458,12 +495,12 @@ impl<'a> Rename<'a> {
         let old_inode = old.node()?;
         let target = new.node().ok();
         check_movable(old_inode)?;
-        match target {
-            Some(target) if exchange => check_movable(target)?,
-            Some(target) if target.is_dir() => {
-                readdir::check_empty(ctx, target)?;
-            }
-            _ => {}
+        let whiteouts = match target {
+            Some(target) if !exchange && target.is_dir() => readdir::check_empty(ctx, target)?,
+            _ => List::new(),
+        };
+        if let Some(target) = target.filter(|_| exchange) {
+            check_movable(target)?;
         }
         let old_hides = lookup::is_in_lower(ctx, old_dir, &old.name())?;
         if old_hides && !exchange && !layers::of(old_dir).upper()?.rename_whiteout {
@@ -483,6 +520,7 @@ impl<'a> Rename<'a> {
             new: new_place,
             old_inode,
             target,
+            whiteouts,
             exchange,
         })
     }
@@ -525,7 +563,9 @@ impl<'a> Rename<'a> {
             }
         }
         match self.target {
-            Some(target) if target.is_dir() && !self.exchange => clear_target(access, target),
+            Some(target) if target.is_dir() && !self.exchange => {
+                clear_target(access, target, &self.whiteouts)
+            }
             _ => Ok(()),
         }
     }
@@ -592,17 +632,17 @@ fn check_movable(inode: &Inode<Rovl>) -> Result {
 
 /// Prepares an empty directory to be replaced: whiteouts in it go, after it has
 /// been made opaque, so that nothing below comes to light in between.
-fn clear_target(access: &mut WriteAccess<'_>, target: &Inode<Rovl>) -> Result {
-    let Some(upper) = target.data().upper() else {
+fn clear_target(access: &mut WriteAccess<'_>, target: &Inode<Rovl>, whiteouts: &List) -> Result {
+    let Some(dir) = target.data().upper() else {
         return Ok(());
     };
     let names = layers::of(target).names;
     if !target.data().lower_parts().is_empty() {
-        whiteout::set_opaque(access, names, upper)?;
+        whiteout::set_opaque(access, names, dir)?;
         target.data().set_opaque();
         readdir::invalidate(target);
     }
-    whiteout::clear(access, names, upper)
+    whiteout::clear(access, names, Emptied { dir, whiteouts })
 }
 
 /// Attributes that a new object gets from its directory, where it was made

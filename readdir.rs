@@ -25,15 +25,14 @@ use crate::{
         completion::fatal_signal_pending,
         dentry::Name,
         file::{DirectoryFile, UserFile},
-        iterate::{self, Pass},
-        lock::{file_dentry, Context, DirectoryLock, MayLockDirectory, Nothing},
+        iterate::{self, DirFile, Pass},
+        lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
         readdir::{self, DirContext, ReaddirOperations},
-        Dentry, Inode, Path,
+        Dentry, Inode, Mount, Path,
     },
     whiteout::Part,
 };
 use kernel::{
-    fs::File,
     new_mutex,
     prelude::*,
     sync::{aref::ARef, atomic::Relaxed, Arc, Mutex},
@@ -79,6 +78,7 @@ fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List
         let parts = parts(dir, layers)?;
         let mut list = read_all(may_lock, &parts, layers)?;
         hide(may_lock, &mut list, &parts)?;
+        list.compact();
         Ok(list)
     })
 }
@@ -97,14 +97,12 @@ fn read_all(
     Ok(list)
 }
 
-/// Drops what is hidden by other entries.
+/// Marks what is hidden by other entries, and these.
 fn hide(may_lock: &mut impl MayLockDirectory, list: &mut List, parts: &[Part<'_>]) -> Result {
     if parts.len() > 1 {
         list.hide_duplicates()?;
     }
-    hide_whiteouts(may_lock, list, parts)?;
-    list.compact();
-    Ok(())
+    hide_whiteouts(may_lock, list, parts)
 }
 
 fn hide_whiteouts(
@@ -186,12 +184,20 @@ fn correct_inode_numbers(
 pub(crate) struct OpenDirectory {
     /// Whose cache counts this file as a user.
     dir: ARef<Inode<Rovl>>,
-    /// What positions of this file belong to.
-    view: Pin<KBox<Mutex<Option<View>>>>,
+    kept: Pin<KBox<Mutex<Kept>>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// What positions of this file belong to. Who reads the directory takes it, and
+    /// puts it back.
+    view: Option<View>,
+    /// The upper directory, open since the first `fsync`: an error in writing it
+    /// back is told each open file once.
+    synced: Option<Arc<DirFile>>,
 }
 
 /// What an open directory is read from.
-#[derive(Clone)]
 enum View {
     Listing(Arc<Listing>),
     Only(OnlyPart),
@@ -199,30 +205,45 @@ enum View {
 
 /// The only part of a directory, open. It is listed as it is, and with the
 /// positions of its filesystem.
-#[derive(Clone)]
 struct OnlyPart {
-    file: ARef<File>,
+    file: DirFile,
     /// Index into [`Layers::lower`]; `None` in the upper layer.
     layer: Option<usize>,
 }
 
 impl OpenDirectory {
     fn new(dir: &Inode<Rovl>) -> Result<Self> {
-        let view = KBox::pin_init(new_mutex!(None), GFP_KERNEL)?;
+        let kept = KBox::pin_init(new_mutex!(Kept::default()), GFP_KERNEL)?;
         cache_of(dir)?.enter();
         Ok(Self {
             dir: dir.into(),
-            view,
+            kept,
         })
     }
 
-    fn kept(&self) -> Option<View> {
-        self.view.lock().clone()
+    fn take_view(&self) -> Option<View> {
+        self.kept.lock().view.take()
     }
 
-    fn keep(&self, view: &View) {
-        let old = self.view.lock().replace(view.clone());
+    fn keep_view(&self, view: View) {
+        let old = self.kept.lock().view.replace(view);
         drop(old);
+    }
+
+    /// The upper directory, to be made durable.
+    fn synced(
+        &self,
+        ctx: &mut Context<Nothing>,
+        layers: &Layers,
+        upper: &Dentry,
+    ) -> Result<Arc<DirFile>> {
+        if let Some(file) = self.kept.lock().synced.clone() {
+            return Ok(file);
+        }
+        let file = DirFile::open(ctx, Path::new(layers.upper_mnt()?, upper), &layers.cred)?;
+        let file = Arc::new(file, GFP_KERNEL)?;
+        // If somebody was faster it is his.
+        Ok(self.kept.lock().synced.get_or_insert(file).clone())
     }
 }
 
@@ -235,23 +256,21 @@ impl Drop for OpenDirectory {
 }
 
 /// What to read from at `pos`: at the start what the directory is now, later
-/// what the position was found in.
+/// what the position was found in. It is taken from the file.
 fn view_at(
     may_lock: &mut impl MayLockDirectory,
     file: &DirectoryFile<Rovl>,
     pos: i64,
 ) -> Result<View> {
     if pos != 0 {
-        if let Some(view) = file.data().kept() {
+        if let Some(view) = file.data().take_view() {
             return Ok(view);
         }
     }
-    let view = match OnlyPart::open(file.inode())? {
+    Ok(match OnlyPart::open(may_lock, file.inode())? {
         Some(part) => View::Only(part),
         None => View::Listing(current_listing(may_lock, file)?),
-    };
-    file.data().keep(&view);
-    Ok(view)
+    })
 }
 
 fn current_listing(
@@ -270,7 +289,7 @@ fn current_listing(
 impl OnlyPart {
     /// `None` for a directory that cannot be listed as it is in a layer: there
     /// are other parts, numbers to correct, or files to look at.
-    fn open(dir: &Inode<Rovl>) -> Result<Option<Self>> {
+    fn open(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<Option<Self>> {
         let (data, layers) = (dir.data(), layers::of(dir));
         let (path, layer) = match (data.upper(), data.lower_parts()) {
             (Some(upper), []) if !data.impure.load(Relaxed) && !data.xattr_whiteouts => {
@@ -280,52 +299,57 @@ impl OnlyPart {
             _ => return Ok(None),
         };
         layers.as_mounter(|| {
-            let file = iterate::open_dir(path, &layers.cred)?;
+            let file = DirFile::open(may_lock, path, &layers.cred)?;
             Ok(Some(Self { file, layer }))
         })
     }
 
-    fn part<'a>(&'a self, layers: &'a Layers) -> Result<Part<'a>> {
-        let mnt = match self.layer {
-            Some(layer) => &layers.lower(layer)?.mnt,
-            None => layers.upper_mnt()?,
-        };
-        Ok(Part {
-            path: Path::new(mnt, file_dentry(&self.file)),
-            names: layers.names,
-            has_xattr_whiteouts: false,
-        })
+    fn mnt<'a>(&self, layers: &'a Layers) -> Result<&'a Mount> {
+        match self.layer {
+            Some(layer) => Ok(&layers.lower(layer)?.mnt),
+            None => layers.upper_mnt(),
+        }
     }
 
     /// Emits entries from the position of `out` on.
     fn list(
-        &self,
+        &mut self,
         may_lock: &mut impl MayLockDirectory,
         file: &DirectoryFile<Rovl>,
         out: &mut DirContext<'_>,
     ) -> Result {
         let layers = layers::of(file.inode());
         layers.as_mounter(|| {
-            let part = self.part(layers)?;
+            let dir: ARef<Dentry> = self.file.dentry().into();
+            let part = Part {
+                path: Path::new(self.mnt(layers)?, &dir),
+                names: layers.names,
+                has_xattr_whiteouts: false,
+            };
             let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
             // A whiteout or not, as a look at the entry has shown. None can be taken
             // while the directory is read.
             let mut known: Option<(Name, bool)> = None;
             loop {
                 let mut unknown = None;
-                iterate::pass_entries(may_lock, &self.file, out, &mut |entry| match entry.name {
-                    b"." => Pass::As(own),
-                    b".." => Pass::As(parent),
-                    _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
-                    name => match &known {
-                        Some((looked_up, true)) if **looked_up == *name => Pass::Skip,
-                        Some((looked_up, false)) if **looked_up == *name => Pass::As(entry.ino),
-                        _ => {
-                            unknown = Some((Name::new(name), entry.d_type));
-                            Pass::Stop
-                        }
+                iterate::pass_entries(
+                    may_lock,
+                    &mut self.file,
+                    out,
+                    &mut |entry| match entry.name {
+                        b"." => Pass::As(own),
+                        b".." => Pass::As(parent),
+                        _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
+                        name => match &known {
+                            Some((looked_up, true)) if **looked_up == *name => Pass::Skip,
+                            Some((looked_up, false)) if **looked_up == *name => Pass::As(entry.ino),
+                            _ => {
+                                unknown = Some((Name::new(name), entry.d_type));
+                                Pass::Stop
+                            }
+                        },
                     },
-                })?;
+                )?;
                 let Some((name, d_type)) = unknown else {
                     return Ok(());
                 };
@@ -357,6 +381,13 @@ fn emit(file: &DirectoryFile<Rovl>, list: &List, out: &mut DirContext<'_>) -> Re
     })
 }
 
+fn emit_all(file: &DirectoryFile<Rovl>, list: &List, out: &mut DirContext<'_>) -> Result {
+    while emit(file, list, out)? == Some(true) {
+        out.set_pos(out.pos().saturating_add(1));
+    }
+    Ok(())
+}
+
 impl ReaddirOperations for Rovl {
     fn open(_ctx: &mut Context<Nothing>, file: &UserFile<Self>) -> Result<OpenDirectory> {
         OpenDirectory::new(file.inode())
@@ -367,14 +398,13 @@ impl ReaddirOperations for Rovl {
         file: &DirectoryFile<Self>,
         out: &mut DirContext<'_>,
     ) -> Result {
-        let listing = match view_at(ctx, file, out.pos())? {
-            View::Listing(listing) => listing,
-            View::Only(part) => return part.list(ctx, file, out),
+        let mut view = view_at(ctx, file, out.pos())?;
+        let listed = match &mut view {
+            View::Listing(listing) => emit_all(file, &listing.list, out),
+            View::Only(part) => part.list(ctx, file, out),
         };
-        while emit(file, &listing.list, out)? == Some(true) {
-            out.set_pos(out.pos().saturating_add(1));
-        }
-        Ok(())
+        file.data().keep_view(view);
+        listed
     }
 
     fn fsync(ctx: &mut Context<Nothing>, file: &DirectoryFile<Self>) -> Result {
@@ -385,27 +415,25 @@ impl ReaddirOperations for Rovl {
             return Ok(());
         };
         layers.as_mounter(|| {
-            let upper = iterate::open_dir(Path::new(layers.upper_mnt()?, upper), &layers.cred)?;
-            ctx.fsync(&upper)
+            let upper = file.data().synced(ctx, layers, upper)?;
+            upper.fsync(ctx)
         })
     }
 }
 
-/// `ENOTEMPTY` unless all that is left in a directory is whiteouts; whether
-/// there are any in the upper part. The caller holds its `i_rwsem`, so it stays
-/// so.
-pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<bool> {
+/// `ENOTEMPTY` unless all that is left in a directory is whiteouts; else those in the
+/// upper part. The caller holds its `i_rwsem`, so it stays so.
+pub(crate) fn check_empty(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List> {
     let layers = layers::of(dir);
     layers.as_mounter(|| {
         let parts = parts(dir, layers)?;
         let mut list = read_all(may_lock, &parts, layers)?;
-        // What the upper part holds comes first.
-        let first = list.entries.first().map(|entry| entry.part);
-        let has_whiteouts = dir.data().upper().is_some() && first == Some(0);
         hide(may_lock, &mut list, &parts)?;
-        if !list.entries.is_empty() {
+        if list.entries.iter().any(|entry| !entry.is_hidden) {
             return Err(ENOTEMPTY);
         }
-        Ok(has_whiteouts)
+        let has_upper = dir.data().upper().is_some();
+        list.entries.retain(|entry| has_upper && entry.part == 0);
+        Ok(list)
     })
 }

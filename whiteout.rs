@@ -20,13 +20,14 @@ use crate::{
     listing::List,
     vfs::{
         self,
+        completion::fatal_signal_pending,
         dentry::Name,
         inode::Kind,
         lock::{LockedName, MayLockDirectory, WriteAccess},
         readdir, Dentry, Inode, Path,
     },
 };
-use kernel::{alloc::KVVec, prelude::*, sync::atomic::Relaxed};
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// What `overlay.opaque` of a directory says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,12 @@ impl Part<'_> {
     }
 
     /// Whether an entry of this directory is a whiteout. One that has gone since
-    /// it was read hides as well.
+    /// it was read hides as well; one that cannot be looked at is shown, as it is in
+    /// the layer, and does not keep others from being listed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and `EINTR` for a fatal signal.
     pub(crate) fn is_whiteout(
         &self,
         may_lock: &mut impl MayLockDirectory,
@@ -101,11 +107,19 @@ impl Part<'_> {
         if !self.may_be_whiteout(d_type) {
             return Ok(false);
         }
-        let dentry = match self.path.lookup(may_lock, name) {
-            Ok(dentry) => dentry,
-            Err(e) if e == ENOENT => return Ok(true),
-            Err(e) => return Err(e),
-        };
+        match self.look_at(may_lock, name) {
+            Err(e) if e == ENOENT => Ok(true),
+            Err(_) if fatal_signal_pending() => Err(EINTR),
+            // It would be shown, or not, by chance.
+            Err(e) if e == ENOMEM => Err(e),
+            // Something is there.
+            Err(_) => Ok(false),
+            found => found,
+        }
+    }
+
+    fn look_at(&self, may_lock: &mut impl MayLockDirectory, name: &[u8]) -> Result<bool> {
+        let dentry = self.path.lookup(may_lock, name)?;
         let object = Path::new(self.path.mnt, &dentry);
         if self.has_xattr_whiteouts {
             return is_whiteout(self.names, object);
@@ -191,78 +205,63 @@ pub(crate) fn make(name: &mut LockedName<'_>) -> Result {
     name.whiteout()
 }
 
+/// An upper directory that is to go, and the whiteouts in it: all there is.
+#[derive(Clone, Copy)]
+pub(crate) struct Emptied<'a> {
+    pub(crate) dir: &'a Dentry,
+    pub(crate) whiteouts: &'a List,
+}
+
 /// Puts a whiteout in the place of an upper object, in one step: at no time is
-/// what lies below to be seen. A directory must hold nothing but whiteouts,
-/// which go with it.
+/// what lies below to be seen. If it is a directory, that is `emptied`.
 pub(crate) fn replace(
     upper: &Upper,
     access: &mut WriteAccess<'_>,
     names: &Names,
-    parent: &Dentry,
-    name: &[u8],
-    is_dir: bool,
+    (parent, name): (&Dentry, &[u8]),
+    emptied: Option<Emptied<'_>>,
 ) -> Result {
     let temp = upper.make_temp_whiteout(access)?;
-    let flags = if is_dir {
-        vfs::bindings::RENAME_EXCHANGE
-    } else {
-        0
+    let flags = match emptied {
+        Some(_) => vfs::bindings::RENAME_EXCHANGE,
+        None => 0,
     };
     let moved = access
         .lock_rename((&upper.work, &temp), (parent, name), flags)
         .and_then(|mut rename| rename.rename());
-    match (&moved, is_dir) {
+    match (&moved, emptied) {
         // The whiteout is in place, and the directory in `work/`.
-        (Ok(()), true) => remove_dir(upper, access, names, &temp),
-        (Ok(()), false) => {}
+        (Ok(()), Some(emptied)) => remove_dir(upper, access, names, &temp, emptied),
+        (Ok(()), None) => {}
         (Err(_), _) => upper.remove_temp(access, &temp),
     }
     moved
 }
 
 /// Removes a directory under a temporary name, and the whiteouts in it.
-pub(crate) fn remove_dir(upper: &Upper, access: &mut WriteAccess<'_>, names: &Names, temp: &[u8]) {
-    let cleared = Path::new(access.mnt(), &upper.work)
-        .lookup(access, temp)
-        .and_then(|dir| clear(access, names, &dir));
-    if let Err(e) = cleared {
+fn remove_dir(
+    upper: &Upper,
+    access: &mut WriteAccess<'_>,
+    names: &Names,
+    temp: &[u8],
+    emptied: Emptied<'_>,
+) {
+    if let Err(e) = clear(access, names, emptied) {
         pr_warn!("cannot clear a directory in work/: {:?}\n", e);
     }
     upper.remove_temp(access, temp);
 }
 
-/// Removes the whiteouts in an upper directory that is merged with nothing.
-pub(crate) fn clear(access: &mut WriteAccess<'_>, names: &Names, dir: &Dentry) -> Result {
-    let path = Path::new(access.mnt(), dir);
-    for name in whiteouts_in(access, names, path)? {
-        let mut name = access.lock_name(dir, &name)?;
-        if name.inode().is_some() {
+/// Removes the whiteouts in an upper directory that is merged with nothing. They
+/// were found before write access was taken: to read a directory is to open it,
+/// and whoever is asked for permission to do that may wait for a thaw himself.
+pub(crate) fn clear(access: &mut WriteAccess<'_>, names: &Names, emptied: Emptied<'_>) -> Result {
+    let mnt = access.mnt();
+    for name in emptied.whiteouts.all_names() {
+        let mut name = access.lock_name(emptied.dir, name)?;
+        if name.inode().is_some() && is_whiteout(names, Path::new(mnt, name.dentry()))? {
             name.remove()?;
         }
     }
     Ok(())
-}
-
-/// The names of the whiteouts in one directory of a layer, read with the
-/// current credentials.
-fn whiteouts_in(
-    may_lock: &mut impl MayLockDirectory,
-    names: &Names,
-    dir: Path<'_>,
-) -> Result<KVVec<Name>> {
-    let part = Part {
-        path: dir,
-        names,
-        has_xattr_whiteouts: has_xattr_whiteouts(names, dir)?,
-    };
-    let mut list = List::new();
-    list.read(may_lock, 0, dir, &vfs::cred::current())?;
-    let mut found = KVVec::new();
-    for entry in &list.entries {
-        let name = list.name(entry);
-        if part.is_whiteout(may_lock, name, entry.d_type)? {
-            found.push(Name::new(name)?, GFP_KERNEL)?;
-        }
-    }
-    Ok(found)
 }

@@ -76,6 +76,8 @@ impl Copy<'_> {
                 temp.create(0)?;
                 Ok(temp)
             })?;
+            // Who is asked whether it may be opened may wait for a thaw himself.
+            drop(access);
             let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
             let opened = Path::new(&self.upper.layer.mnt, &dentry).open(flags, &self.writer);
             match opened {
@@ -84,7 +86,8 @@ impl Copy<'_> {
                     Ok((Nameless { dentry, temp }, file))
                 }
                 Err(e) => {
-                    self.upper.remove_temp(&mut access, &name);
+                    let temp = Some(name);
+                    Nameless { dentry, temp }.discard(ctx, self);
                     Err(e)
                 }
             }

@@ -17,7 +17,7 @@ use crate::{
         attr::Attributes,
         bindings::{RENAME_EXCHANGE, RENAME_WHITEOUT},
         fs_context::Log,
-        iterate::{for_each_entry, open_dir},
+        iterate::{for_each_entry, DirFile},
         lock::{Context, Nothing, WriteAccess},
         Dentry, Mount, Path,
     },
@@ -184,10 +184,10 @@ impl Preparation<'_> {
     }
 
     fn names_in(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result<KVec<KVec<u8>>> {
-        let file = open_dir(Path::new(self.mnt, dir), self.cred)?;
+        let mut file = DirFile::open(context, Path::new(self.mnt, dir), self.cred)?;
         let mut names: KVec<KVec<u8>> = KVec::new();
         let mut result = Ok(());
-        for_each_entry(context, &file, &mut |entry| {
+        for_each_entry(context, &mut file, &mut |entry| {
             if !entry.is_dot() {
                 result = push_name(&mut names, entry.name);
             }

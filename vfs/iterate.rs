@@ -6,8 +6,14 @@
 //! `struct dir_context`)
 
 use super::{
-    bindings as b, cred::with_creds, file::may_open_noatime, lock::MayLockDirectory, namei,
-    readdir::DirContext, Path,
+    attr::permission,
+    bindings as b,
+    cred::with_creds,
+    file::may_open_noatime,
+    from_count,
+    lock::{file_dentry, Context, Held, MayLockDirectory},
+    readdir::DirContext,
+    Dentry, Path,
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -38,28 +44,76 @@ impl Entry<'_> {
     }
 }
 
-/// Opens a directory for reading its entries (`dentry_open`), as `cred`, and
-/// leaves its access time alone if that may do so: whether the one who lists
-/// changes it is for his own mount to say.
+/// A directory of another filesystem, open for reading its entries.
 ///
-/// # Errors
+/// A filesystem keeps in the file where a reader is, without a lock: the VFS has
+/// `f_pos_lock` for that, and here whoever reads has the file to himself.
 ///
-/// `ENOTDIR`, or what the filesystem says.
-pub(crate) fn open_dir(path: Path<'_>, cred: &Credential) -> Result<ARef<File>> {
-    if !path.dentry.can_lookup() {
-        return Err(ENOTDIR);
+/// # Invariants
+///
+/// The file is an open directory, and known to nobody else.
+pub(crate) struct DirFile(ARef<File>);
+
+impl DirFile {
+    /// Opens a directory for reading its entries (`dentry_open`), as `cred`, if
+    /// they may read it, and leaves its access time alone if they may do that:
+    /// whether the one who lists changes it is for his own mount to say.
+    ///
+    /// Whoever watches may be asked for permission (`FAN_OPEN_PERM`), and what he
+    /// looks at first may be locked no more than frozen: `_may_lock` says that
+    /// nothing is.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR`, `EACCES`, or what the filesystem says.
+    pub(crate) fn open(
+        _may_lock: &mut impl MayLockDirectory,
+        path: Path<'_>,
+        cred: &Credential,
+    ) -> Result<Self> {
+        if !path.dentry.can_lookup() {
+            return Err(ENOTDIR);
+        }
+        let may_leave_atime = with_creds(cred, || {
+            permission(path, (b::MAY_READ | b::MAY_OPEN) as i32)?;
+            may_open_noatime(path)
+        })?;
+        let mut flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE;
+        if may_leave_atime {
+            flags |= b::O_NOATIME;
+        }
+        let path = path.as_c();
+        // SAFETY: the path and the credentials are valid for the call, which takes
+        // references of its own.
+        let file = from_err_ptr(unsafe { b::dentry_open(&path, flags as c_int, cred.as_ptr()) })?;
+        let file = NonNull::new(file).ok_or(EIO)?;
+        // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
+        Ok(Self(unsafe { ARef::from_raw(file.cast()) }))
     }
-    let mut flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE;
-    if with_creds(cred, || may_open_noatime(path))? {
-        flags |= b::O_NOATIME;
+
+    /// The dentry of the directory.
+    pub(crate) fn dentry(&self) -> &Dentry {
+        file_dentry(&self.0)
     }
-    let path = path.as_c();
-    // SAFETY: the path and the credentials are valid for the call, which takes
-    // references of its own.
-    let file = from_err_ptr(unsafe { b::dentry_open(&path, flags as c_int, cred.as_ptr()) })?;
-    let file = NonNull::new(file).ok_or(EIO)?;
-    // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
-    Ok(unsafe { ARef::from_raw(file.cast()) })
+
+    /// `vfs_fsync`: waits until the directory is durable. Tells of an error in
+    /// writing it back once.
+    pub(crate) fn fsync<H: Held>(&self, context: &mut Context<H>) -> Result {
+        context.fsync(&self.0)
+    }
+
+    /// Goes to the entry at `pos`.
+    fn seek(&mut self, pos: i64) -> Result {
+        let file = self.0.as_ptr();
+        // SAFETY: the file is open, and its position is ours (type invariant).
+        if unsafe { (*file).f_pos } == pos {
+            return Ok(());
+        }
+        // SAFETY: as above. It may lock the directory: those that let us get here
+        // have evidence that none is.
+        let at = unsafe { b::vfs_llseek(file, pos, b::SEEK_SET as c_int) };
+        from_count(at as isize).map(|_| ())
+    }
 }
 
 /// What travels through `iterate_dir` to its actor.
@@ -84,13 +138,14 @@ impl<F: FnMut(Entry<'_>) -> bool> Visitor<F> {
 
     /// `iterate_dir` until `visit` stops or nothing comes: a filesystem may hand out
     /// a part only. Where it is then is in `ctx`, also after an error.
-    fn run(&mut self, _may_lock: &mut impl MayLockDirectory, dir: &File) -> Result {
+    fn run(&mut self, _may_lock: &mut impl MayLockDirectory, dir: &mut DirFile) -> Result {
         self.ctx.actor = Some(actor::<F>);
         loop {
             self.seen = 0;
-            // SAFETY: the file is open; the visitor outlives the call, and its
-            // actor fits. We hold no lock of the filesystem (`_may_lock`).
-            to_result(unsafe { b::iterate_dir(dir.as_ptr(), (&raw mut *self).cast()) })?;
+            // SAFETY: the file is open and ours alone (invariant of `DirFile`); the
+            // visitor outlives the call, and its actor fits. We hold no lock of the
+            // filesystem (`_may_lock`).
+            to_result(unsafe { b::iterate_dir(dir.0.as_ptr(), (&raw mut *self).cast()) })?;
             if self.stopped || self.seen == 0 {
                 return Ok(());
             }
@@ -135,11 +190,10 @@ unsafe extern "C" fn actor<F: FnMut(Entry<'_>) -> bool>(
 ///
 /// # Errors
 ///
-/// `ENOTDIR` for a file that is no directory, `ENOENT` for one that has been
-/// removed, or what the filesystem says.
+/// `ENOENT` for a directory that has been removed, or what the filesystem says.
 pub(crate) fn for_each_entry(
     may_lock: &mut impl MayLockDirectory,
-    dir: &File,
+    dir: &mut DirFile,
     visit: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result {
     let mut visitor = Visitor::new(visit);
@@ -160,8 +214,7 @@ pub(crate) enum Pass {
 /// the positions of `dir`, until there is no room, `decide` stops, or there are
 /// no more.
 ///
-/// `decide` runs as `visit` of [`for_each_entry`] does; `dir` is used by one
-/// task at a time.
+/// `decide` runs as `visit` of [`for_each_entry`] does.
 ///
 /// # Errors
 ///
@@ -169,14 +222,11 @@ pub(crate) enum Pass {
 /// does not know.
 pub(crate) fn pass_entries(
     may_lock: &mut impl MayLockDirectory,
-    dir: &File,
+    dir: &mut DirFile,
     out: &mut DirContext<'_>,
     decide: &mut dyn FnMut(&Entry<'_>) -> Pass,
 ) -> Result {
-    // SAFETY: the file is open, and nobody else moves its position.
-    if unsafe { (*dir.as_ptr()).f_pos } != out.pos() {
-        namei::llseek(dir, out.pos(), b::SEEK_SET)?;
-    }
+    dir.seek(out.pos())?;
     let (count, start) = (out.count(), out.pos());
     let mut visitor = Visitor::new(|entry: Entry<'_>| {
         out.set_pos(entry.offset);

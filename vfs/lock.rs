@@ -27,8 +27,9 @@
 //! * Moving file data ([`Context::copy_data`], [`Context::clone_data`],
 //!   [`Context::fsync`]) and closing a file borrow the context too: while any
 //!   guard lives, they do not compile.
-//! * What locks a directory for itself, as a look-up does, asks for evidence that
-//!   none is ([`MayLockDirectory`]): the context, or freeze protection.
+//! * What locks a directory for itself, as a look-up does, or waits for others, as
+//!   opening a file does, asks for evidence that nothing is ([`MayLockDirectory`]):
+//!   the context.
 //! * A directory can be locked only through [`WriteAccess`]: a directory locked
 //!   before freeze protection does not compile.
 //! * A name can be made, removed or moved only through the guard of that name:
@@ -58,7 +59,7 @@ use kernel::{
 };
 
 /// What the VFS holds of the *stacking* filesystem while it calls into it.
-pub(crate) trait Held {}
+pub(crate) trait Held: sealed::Sealed {}
 
 /// No lock: `open`, `read`, `write`, ...
 pub(crate) enum Nothing {}
@@ -218,12 +219,25 @@ impl<F: FileSystem> Drop for LockedInode<'_, F> {
     }
 }
 
-/// Evidence that nothing of level 2 or below is locked: a directory of the
-/// filesystem below may be locked next.
-pub(crate) trait MayLockDirectory {}
+/// Evidence that this call holds nothing of the filesystems below: a directory of one
+/// may be locked next, or somebody waited for who takes locks or write access himself.
+///
+/// Freeze protection is no such evidence. A layer below the writable one may be a
+/// stacking filesystem itself, with the same filesystem at its bottom: there it is the
+/// directory that is locked first.
+pub(crate) trait MayLockDirectory: sealed::Sealed {}
 
 impl<H: Held> MayLockDirectory for Context<H> {}
-impl MayLockDirectory for WriteAccess<'_> {}
+
+/// What is said of locks is said here: another type cannot claim to be evidence.
+mod sealed {
+    pub(crate) trait Sealed {}
+
+    impl Sealed for super::Nothing {}
+    impl Sealed for super::InodeLock {}
+    impl Sealed for super::DirectoryLock {}
+    impl<H: super::Held> Sealed for super::Context<H> {}
+}
 
 /// `file_inode`.
 pub(crate) fn file_inode(file: &File) -> &Inode {

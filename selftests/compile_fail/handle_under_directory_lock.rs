@@ -12,7 +12,7 @@ use kernel::{fs::File, prelude::*};
 fn case(ctx: &mut Context<Nothing>, mnt: &Mount, dir: &Dentry, handle: &Handle) -> Result {
     let mut access = ctx.want_write(mnt)?;
     let name = access.lock_name(dir, b"a")?;
-    handle.decode(&mut access, mnt)?;
+    handle.decode(ctx, mnt)?;
     drop(name);
     Ok(())
 }

@@ -12,7 +12,7 @@ use kernel::{fs::File, prelude::*};
 fn case(ctx: &mut Context<Nothing>, mnt: &Mount, dir: &Dentry, path: Path<'_>) -> Result {
     let mut access = ctx.want_write(mnt)?;
     let name = access.lock_name(dir, b"a")?;
-    path.lookup(&mut access, b"b")?;
+    path.lookup(ctx, b"b")?;
     drop(name);
     Ok(())
 }

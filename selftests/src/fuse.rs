@@ -279,6 +279,8 @@ impl Control {
 struct State {
     /// Names that are not what they were, by directory: now another node, or none.
     renamed: BTreeMap<(usize, Vec<u8>), Option<usize>>,
+    /// Names that cannot be looked up, by directory.
+    unknowable: BTreeMap<(usize, Vec<u8>), Errno>,
     /// Nothing may be remembered by the kernel.
     forgetful: bool,
     files: BTreeMap<usize, Control>,
@@ -389,6 +391,15 @@ impl Fuse {
         let node = of.map(|of| self.node(of));
         self.shared
             .change(|s| s.renamed.insert((dir, name.as_bytes().into()), node));
+    }
+
+    /// From now on looking `path` up fails; it is listed as before.
+    #[track_caller]
+    pub fn fail_lookups(&self, path: &str, errno: Errno) {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = self.node(dir);
+        self.shared
+            .change(|s| s.unknowable.insert((dir, name.as_bytes().into()), errno));
     }
 
     /// From now on no byte of `path` at or after `offset` is served to the open
@@ -680,11 +691,15 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (now, forgetful) = self.shared.change(|s| {
+        let (now, failure, forgetful) = self.shared.change(|s| {
             let parent = self.node(parent).map_or(0, |(index, _)| index);
-            let now = s.renamed.get(&(parent, name.as_bytes().into()));
-            (now.copied(), s.forgetful)
+            let at = (parent, name.as_bytes().into());
+            let failure = s.unknowable.get(&at).copied();
+            (s.renamed.get(&at).copied(), failure, s.forgetful)
         });
+        if let Some(errno) = failure {
+            return reply.error(fuser::Errno::from_i32(errno.raw_os_error()));
+        }
         let found = now.unwrap_or_else(|| {
             let (_, node) = self.node(parent)?;
             node.names.get(name.as_bytes()).copied()

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::env::{Fs, T};
 use crate::plain::{same, Notes};
 use crate::runner::Test;
+use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, Fail, FallocateFlags, Map, OFlags, Res};
-use crate::tree::{pattern, Tree};
+use crate::tree::{assert_names, pattern, Tree};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -27,6 +28,8 @@ pub fn tests() -> Vec<Test> {
         test!(file_ids_of_the_whole_are_refused),
         test!(fanotify_permission),
         test!(maps_of_old_descriptors_ask_nobody),
+        test!(nobody_is_asked_under_freeze_protection),
+        test!(fsync_of_a_directory_opens_it_once),
         test!(file_ids).needs(&[Fs::Other]),
         test!(file_ids_are_not_used_again),
         test!(layers_tell_nothing_twice),
@@ -579,6 +582,140 @@ fn fanotify_permission(t: &T) {
             n.value(format!("asked for {name}"), questions);
         }
     });
+}
+
+/// Whoever is asked for permission to open something in the upper layer may have to
+/// write there before he answers, and wait for a thaw: the freeze must not wait for the
+/// one who asked.
+fn nobody_is_asked_under_freeze_protection(t: &T) {
+    type Step = fn(&Overlay) -> Res<()>;
+    let steps: [(&str, &str, Step); 5] = [
+        ("rmdir of an upper directory with whiteouts", "u/own", |o| {
+            sys::rmdir(o.m("own"))
+        }),
+        ("rmdir of a merged directory", "u/merged", |o| {
+            sys::rmdir(o.m("merged"))
+        }),
+        ("rename over a merged directory", "u/target", |o| {
+            sys::rename(o.m("made"), o.m("target"))
+        }),
+        ("list", "u/listed", |o| sys::names(o.m("listed")).map(drop)),
+        ("mount", "w/work", |o| {
+            o.umount();
+            Tree::new(o.w("work")).whiteout("#1/gone");
+            o.mount()
+        }),
+    ];
+    let own = t.own_fs(Fs::Ext4, 32);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("merged/f", "f").file("target/f", "f");
+            l.file("listed/f", "f").file("listed/g", "g");
+        })
+        .upper_in(&own.at)
+        .mount();
+    Tree::new(o.u("own")).whiteout("a").whiteout("b");
+    for n in ["merged/f", "target/f", "listed/g"] {
+        sys::unlink(o.m(n)).works();
+    }
+    sys::mkdir(o.m("made"), 0o755).works();
+    for (name, watched, run) in steps {
+        let at = match watched.split_once('/') {
+            Some(("u", path)) => o.u(path),
+            _ => o.w("work"),
+        };
+        let group = Fanotify::new(t, &own.at, libc::FAN_CLASS_CONTENT);
+        let mask = libc::FAN_OPEN_PERM | libc::FAN_ONDIR;
+        if let Err(e) = group.mark(0, mask, &at) {
+            assert_eq!(e.errno, Errno::INVAL);
+            t.skip("the kernel has no permission events");
+        }
+        assert_asked_unfrozen(name, &group, &own.at, {
+            let o = o.clone();
+            move || run(&o)
+        });
+    }
+    assert!(!sys::exists(o.m("own")) && !sys::exists(o.m("merged")));
+    assert_names(o.m("target"), &[]);
+    o.umount();
+    // A file that is made under a name is opened afterwards.
+    let jfs = t.own_fs(Fs::Jfs, 32);
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "f");
+        })
+        .upper_in(&jfs.at)
+        .mount();
+    let group = Fanotify::new(t, &jfs.at, libc::FAN_CLASS_CONTENT);
+    let mask = libc::FAN_OPEN_PERM;
+    group.mark(libc::FAN_MARK_FILESYSTEM, mask, &jfs.at).works();
+    assert_asked_unfrozen("copy-up", &group, &jfs.at, {
+        let o = o.clone();
+        move || sys::chmod(o.m("f"), 0o600)
+    });
+    drop(group);
+    assert_eq!(sys::mode_of(&sys::stat(o.u("f")).works()), 0o600);
+    o.umount();
+}
+
+/// Somebody is asked at least once in `run`; each time the file system can be frozen
+/// before he answers.
+#[track_caller]
+fn assert_asked_unfrozen(
+    name: &str,
+    group: &Fanotify,
+    upper: &Path,
+    run: impl FnOnce() -> Res<()> + Send + 'static,
+) {
+    let mut task = crate::watch::start(name, run);
+    let (mut asked, mut stuck) = (0, 0);
+    while !task.is_done() {
+        for event in group.read() {
+            let Some(fd) = event.fd else { continue };
+            asked += 1;
+            let at = upper.to_path_buf();
+            let mut freeze = crate::watch::start("freeze", move || sys::Frozen::freeze(&at));
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while !freeze.is_done() && std::time::Instant::now() < end {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            if freeze.is_done() {
+                freeze.finish().works().thaw();
+                group.answer(&fd, true);
+            } else {
+                stuck += 1;
+                group.answer(&fd, true);
+                freeze.finish().works().thaw();
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    task.finish().works();
+    assert!(asked > 0, "{name}: nobody was asked");
+    assert_eq!(stuck, 0, "{name}: a freeze waits for the listener");
+}
+
+/// An error in writing a directory back is told each descriptor once, so it stays open.
+fn fsync_of_a_directory_opens_it_once(t: &T) {
+    let o = t.stack().mount();
+    sys::mkdir(o.m("d"), 0o755).works();
+    let fd = sys::open(o.m("d"), OFlags::RDONLY).works();
+    let group = Fanotify::new(t, &o.u("/"), libc::FAN_CLASS_NOTIF);
+    let mask = libc::FAN_OPEN | libc::FAN_ONDIR;
+    group.mark(0, mask, &o.u("d")).works();
+    for i in 0..3 {
+        sys::write_file(o.m(format!("d/{i}")), "x").works();
+        sys::fsync(&fd).works();
+    }
+    let opened = group.read().len();
+    assert!(opened <= 1, "{opened} times");
+    // Another one has seen no error yet.
+    let other = sys::open(o.m("d"), OFlags::RDONLY).works();
+    sys::fsync(&other).works();
+    sys::fsync(&fd).works();
+    assert!(group.read().len() <= 1);
 }
 
 /// A descriptor from before the copy-up, of which a map is the first use after it:

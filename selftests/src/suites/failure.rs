@@ -12,7 +12,7 @@ use crate::env::{Fs, OwnFs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, OFlags};
-use crate::tree::{assert_names, assert_text, pattern, Tree};
+use crate::tree::{assert_names, assert_text, is_whiteout, pattern, Tree};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -33,6 +33,7 @@ pub fn tests() -> Vec<Test> {
         test!(size_limit_in_copy_up),
         test!(too_long_a_path),
         test!(allocation_failures).long(5),
+        test!(allocation_failures_in_a_nested_stack).long(5),
     ]
 }
 
@@ -732,4 +733,92 @@ fn after_failure(o: &Overlay, name: &str, i: usize, done: bool, what: &str) {
         };
         assert!(data == pattern(9000, 1)[..size], "{what}: it is not whole");
     }
+}
+
+/// A stack on a stack, both with one upper file system: what is taken back for want of
+/// memory takes no lock of the lower one under freeze protection. Lockdep looks on.
+fn allocation_failures_in_a_nested_stack(t: &T) {
+    prepare_fault_injection(t);
+    // Not on ext4, as above.
+    let tmpfs = t.new_dir("tmpfs");
+    let none = MountFlags::empty();
+    sys::mount("none", &tmpfs, "tmpfs", none, b"size=64m").works();
+    let dirs = Tree::new(&tmpfs);
+    dirs.dir("inner").dir("outer");
+    let inner = t
+        .stack()
+        .lower(|l| {
+            for i in 1..ATTEMPTS {
+                l.file(format!("d/gone{i}"), "g");
+            }
+        })
+        .upper_in(&tmpfs.join("inner"))
+        .mount();
+    let outer = t
+        .stack()
+        .lowers_not_compared()
+        .lower_dir(inner.m("/"))
+        .upper_in(&tmpfs.join("outer"))
+        .mount();
+    // The order as it is below: a directory, then freeze protection.
+    sys::write_file(inner.m("d/first"), "f").works();
+    sys::unlink(inner.m("d/first")).works();
+    for i in 1..ATTEMPTS {
+        sys::unlink(outer.m(format!("d/gone{i}"))).works();
+    }
+    type Step = fn(&Path) -> sys::Res<()>;
+    let steps: [(&str, &str, Step); 4] = [
+        ("create", "new", |p| {
+            sys::mknod(p, sys::FileType::RegularFile, 0o644, 0)
+        }),
+        ("create over a whiteout", "gone", |p| {
+            sys::mknod(p, sys::FileType::RegularFile, 0o644, 0)
+        }),
+        ("mkdir", "new", |p| sys::mkdir(p, 0o755)),
+        ("mkdir over a whiteout", "gone", |p| sys::mkdir(p, 0o755)),
+    ];
+    for (name, stem, run) in steps {
+        let nth = sys::open("/proc/thread-self/fail-nth", OFlags::RDWR).works();
+        let mut failed = 0;
+        for i in 1.. {
+            assert!(i < ATTEMPTS, "{name}: it never got through");
+            let n = format!("d/{stem}{i}");
+            sys::pwrite(&nth, i.to_string(), 0).works();
+            let result = run(&outer.m(&n));
+            let left = sys::pread(&nth, 20, 0).unwrap_or_else(|_| b"unused".to_vec());
+            while sys::pwrite(&nth, "0", 0).is_err() {}
+            outer.assert_no_strays();
+            let what = format!("{name}, allocation {i}: {result:?}");
+            assert_eq!(sys::exists(outer.m(&n)), result.is_ok(), "{what}");
+            failed += usize::from(result.is_err());
+            if stem == "gone" {
+                // Hidden as it was before.
+                assert_eq!(is_whiteout(outer.u(&n)), result.is_err(), "{what}");
+                assert_text(inner.m(&n), "g");
+            } else {
+                assert_eq!(sys::exists(outer.u(&n)), result.is_ok(), "{what}");
+            }
+            if result.is_ok() {
+                remove_any(&outer.m(&n));
+            }
+            if left.first() != Some(&b'0') {
+                break;
+            }
+        }
+        assert!(failed > 2, "{name}: nothing was injected");
+    }
+    outer.finish();
+    inner.finish();
+    for o in [&outer, &inner] {
+        o.work_not_checked();
+    }
+    sys::umount(&tmpfs).works();
+}
+
+#[track_caller]
+fn remove_any(at: &Path) {
+    if sys::kind_of(&sys::lstat(at).works()) == sys::FileType::Directory {
+        return sys::rmdir(at).works();
+    }
+    sys::unlink(at).works();
 }

@@ -53,6 +53,7 @@ pub fn tests() -> Vec<Test> {
         test!(deep_whiteouts),
         test!(whiteouts_in_the_only_part),
         test!(only_part_becomes_merged),
+        test!(entries_that_cannot_be_looked_up),
     ]
 }
 
@@ -833,4 +834,44 @@ fn only_part_becomes_merged(t: &T) {
     assert!(names.contains(&OsString::from("new")));
     assert!(!names.contains(&name(victim)));
     check_inode_numbers(t, &o, "d");
+}
+
+/// It is no whiteout, and no reason to show nothing.
+fn entries_that_cannot_be_looked_up(t: &T) {
+    for errno in [Errno::IO, Errno::STALE, Errno::ACCESS, Errno::NOTCONN] {
+        let lower = t.fuse(|f| {
+            for dir in ["alone", "merged"] {
+                f.file(&format!("{dir}/good"), "g");
+                for name in ["bad", "null"] {
+                    f.node(&format!("{dir}/{name}"), FileType::CharacterDevice, 0x103);
+                }
+            }
+            f.node("merged/gone", FileType::CharacterDevice, 0);
+        });
+        for dir in ["alone", "merged"] {
+            lower.fail_lookups(&format!("{dir}/bad"), errno);
+        }
+        let o = t
+            .stack()
+            .lower_fuse(&lower)
+            .lower(|l| {
+                l.file("merged/gone", "g").file("merged/below", "b");
+            })
+            .mount();
+        assert_names(o.m("alone"), &["bad", "good", "null"]);
+        assert_names(o.m("merged"), &["bad", "below", "good", "null"]);
+        sys::stat(o.m("alone/bad")).fails(errno);
+        // Nobody can say that it is not there.
+        for dir in ["alone", "merged"] {
+            sys::unlink(o.m(dir).join("good")).works();
+            sys::unlink(o.m(dir).join("null")).works();
+        }
+        sys::unlink(o.m("merged/below")).works();
+        for dir in ["alone", "merged"] {
+            assert_names(o.m(dir), &["bad"]);
+            sys::rmdir(o.m(dir)).fails(Errno::NOTEMPTY);
+        }
+        o.umount();
+        lower.umount();
+    }
 }

@@ -250,10 +250,23 @@ fn rootless_layers_of_others(t: &T) {
         .mode("secret", 0o600)
         .file("door/f", "f")
         .mode("door", 0o700)
+        .file("hatch/hidden", "f")
+        .mode("hatch", 0o700)
+        .dir("hollow")
+        .mode("hollow", 0o700)
+        .file("look/f", "f")
+        .node("look/null", sys::FileType::CharacterDevice, 0x103)
+        .mode("look", 0o744)
         .file("suid", "x")
         .mode("suid", 0o4755);
     rootless_child(t, |at| {
-        Tree::new(at).dir("u").dir("w").dir("m");
+        // What is his own is merged with what he may not list.
+        let own = ["hatch", "hollow"];
+        Tree::new(at)
+            .dir("u/hatch")
+            .dir("u/hollow")
+            .dir("w")
+            .dir("m");
         let fc = FsContext::open(t.fstype()).works();
         fc.string("lowerdir+", &layer).works();
         fc.string("upperdir", at.join("u")).works();
@@ -265,11 +278,21 @@ fn rootless_layers_of_others(t: &T) {
         assert_text(m.join("open"), "o");
         sys::open(m.join("secret"), OFlags::RDONLY).fails(Errno::ACCESS);
         sys::names(m.join("door")).map(drop).fails(Errno::ACCESS);
+        for n in own {
+            sys::names(m.join(n)).map(drop).fails(Errno::ACCESS);
+            // Nor whether there is anything in it.
+            sys::rmdir(m.join(n)).fails(Errno::ACCESS);
+            sys::mkdir(m.join("made"), 0o755).works();
+            sys::rename(m.join("made"), m.join(n)).fails(Errno::ACCESS);
+            sys::rmdir(m.join("made")).works();
+        }
+        // What cannot be looked at is shown, and the rest with it.
+        assert_names(m.join("look"), &["f", "null"]);
         // They are nobody's here: to copy them up is to give them an owner.
         let copied = sys::append_file(m.join("open"), "+");
         copied.fails_any(&[Errno::ACCESS, Errno::OVERFLOW]);
         sys::chmod(m.join("suid"), 0o777).fails_any(&[Errno::PERM, Errno::OVERFLOW]);
-        assert_names(at.join("u"), &[]);
+        assert_names(at.join("u"), &own);
         drop(fc);
         sys::umount(&m).works();
         // A work directory of somebody else is none.
