@@ -110,6 +110,7 @@ fn copy_up_extent<H: Held>(
 
 /// The object nearest to the root, `dentry` or above it, that is not in the
 /// upper layer yet; its parent is.
+#[inline(never)]
 fn topmost_lower(dentry: &Dentry<Rovl>) -> Result<ARef<Dentry<Rovl>>> {
     let mut next: ARef<Dentry<Rovl>> = dentry.into();
     loop {
@@ -165,7 +166,7 @@ struct Copy<'a> {
     inode: &'a Inode<Rovl>,
     /// What is copied.
     source: Path<'a>,
-    stat: Stat,
+    stat: KBox<Stat>,
     extent: Extent<'a>,
     /// The mounter, but charged for space as the caller is.
     writer: ARef<Credential>,
@@ -173,6 +174,7 @@ struct Copy<'a> {
 
 /// Steps 2 to 6. The record ends after the outcome stands. Returns as
 /// [`copy_up_one`] does.
+#[inline(never)]
 fn lead_copy<H: Held>(
     ctx: &mut Context<H>,
     dentry: &Dentry<Rovl>,
@@ -199,7 +201,7 @@ fn lead_copy<H: Held>(
             dentry,
             inode,
             source,
-            stat: Stat::of(source, vfs::bindings::STATX_BASIC_STATS, 0)?,
+            stat: Stat::boxed(source, vfs::bindings::STATX_BASIC_STATS, 0)?,
             extent,
             writer: writer.finish(),
         };
@@ -216,6 +218,7 @@ fn lead_copy<H: Held>(
 
 impl Copy<'_> {
     /// A regular file: data first, then it gets its name.
+    #[inline(never)]
     fn regular<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
         let (nameless, file) = self.create_nameless(ctx)?;
         pause::point(Point::Nameless);
@@ -252,6 +255,7 @@ impl Copy<'_> {
 
     /// A directory, symlink or special file: made under a temporary name and
     /// moved into place when it is whole.
+    #[inline(never)]
     fn other<H: Held>(&self, ctx: &mut Context<H>, lead: &Leadership<'_>) -> Result {
         let temp = self.create_temp(ctx)?;
         pause::point(Point::Nameless);

@@ -16,6 +16,7 @@ use crate::vfs::{
     lock::MayLockDirectory,
     Path,
 };
+use core::cmp::Ordering;
 use kernel::{
     alloc::KVVec,
     cred::Credential,
@@ -129,6 +130,37 @@ fn index_of(entry: Hashed) -> usize {
     entry as u32 as usize
 }
 
+/// Sorts by merging runs, shorter ones first: what `core` has for this calls itself, and
+/// how deep is for the names to say.
+fn sorted(
+    mut from: KVVec<Hashed>,
+    compare: impl Fn(Hashed, Hashed) -> Ordering,
+) -> Result<KVVec<Hashed>> {
+    let len = from.len();
+    let mut to = KVVec::from_elem(0, len, GFP_KERNEL)?;
+    let mut width = 1;
+    while width < len {
+        let pairs = width.saturating_mul(2);
+        for (from, to) in from.chunks(pairs).zip(to.chunks_mut(pairs)) {
+            let (mut left, mut right) = from.split_at(width.min(from.len()));
+            for to in to {
+                let run = match (left.first(), right.first()) {
+                    (Some(&a), Some(&b)) if compare(a, b).is_gt() => &mut right,
+                    (None, _) => &mut right,
+                    _ => &mut left,
+                };
+                if let Some((&first, rest)) = run.split_first() {
+                    *to = first;
+                    *run = rest;
+                }
+            }
+        }
+        core::mem::swap(&mut from, &mut to);
+        width = pairs;
+    }
+    Ok(from)
+}
+
 /// Names, in the order in which they were read.
 pub(crate) struct List {
     names: KVVec<u8>,
@@ -205,12 +237,12 @@ impl List {
             order.push(hashed(self.name(entry), index), GFP_KERNEL)?;
         }
         // Most names are told apart by their hash.
-        order.sort_unstable_by(|&a, &b| {
+        let order = sorted(order, |a, b| {
             hash_of(a)
                 .cmp(&hash_of(b))
                 .then_with(|| self.name_at(a).cmp(self.name_at(b)))
                 .then(a.cmp(&b))
-        });
+        })?;
         for pair in order.windows(2) {
             let &[above, below] = pair else { continue };
             if hash_of(above) != hash_of(below) || self.name_at(above) != self.name_at(below) {

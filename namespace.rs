@@ -26,7 +26,7 @@ use crate::{
         lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
         Dentry, Inode, Path,
     },
-    whiteout::{self, Emptied},
+    whiteout::{self, Emptied, TempName},
 };
 use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
 
@@ -136,7 +136,9 @@ impl DirOperations for Rovl {
         if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 {
             return Err(EINVAL);
         }
-        Rename::prepare(ctx, old, new, flags & RENAME_EXCHANGE != 0)?.run(ctx)
+        let exchange = flags & RENAME_EXCHANGE != 0;
+        let whiteouts = prepare_rename(ctx, old, new, exchange)?;
+        Rename::run(ctx, old, new, exchange, &whiteouts)
     }
 
     fn tmpfile(
@@ -306,6 +308,11 @@ impl<'a> Place<'a> {
         dentry: &Dentry<Rovl>,
     ) -> Result<Self> {
         copyup::copy_up(ctx, &dentry.parent())?;
+        Self::new(dir, dentry)
+    }
+
+    /// In a directory that has been copied up.
+    fn new(dir: &'a Inode<Rovl>, dentry: &Dentry<Rovl>) -> Result<Self> {
         let layers = layers::of(dir);
         Ok(Self {
             layers,
@@ -349,7 +356,7 @@ impl<'a> Place<'a> {
             }
         }
         drop(name);
-        let temp = self.upper.temp_name()?;
+        let temp = self.upper.temp_name();
         let made = make(access.lock_name(&self.upper.work, &temp)?)?.keep();
         let is_dir = vfs::inode::is_directory(kind.mode);
         let put = finish(access, &made)
@@ -373,7 +380,12 @@ impl<'a> Place<'a> {
 
     /// Moves `temp` over the whiteout at the name. A directory cannot replace
     /// it, so the two change places.
-    fn exchange_whiteout(&self, access: &mut WriteAccess<'_>, temp: &Name, is_dir: bool) -> Result {
+    fn exchange_whiteout(
+        &self,
+        access: &mut WriteAccess<'_>,
+        temp: &TempName,
+        is_dir: bool,
+    ) -> Result {
         let flags = if is_dir { RENAME_EXCHANGE } else { 0 };
         let (from, to) = ((&*self.upper.work, &**temp), (self.upper_dir, &*self.name));
         access.lock_rename(from, to, flags)?.rename()
@@ -477,7 +489,7 @@ struct Rename<'a> {
     /// What the new name is now.
     target: Option<&'a Inode<Rovl>>,
     /// All that is in the upper directory at the new name, if it is to be replaced.
-    whiteouts: List,
+    whiteouts: &'a List,
     exchange: bool,
     /// The old name exists below, so it needs a whiteout when it goes.
     old_hides: bool,
@@ -485,59 +497,70 @@ struct Rename<'a> {
     new_hides: bool,
 }
 
+/// Refuses what cannot be renamed, and copies up what can, before there is anything to
+/// keep: a copy-up needs its stack. Returns the whiteouts in a directory that is to be
+/// replaced.
+#[inline(never)]
+fn prepare_rename(
+    ctx: &mut Context<DirectoryLock>,
+    (old_dir, old): (&Inode<Rovl>, &Dentry<Rovl>),
+    (_, new): (&Inode<Rovl>, &Dentry<Rovl>),
+    exchange: bool,
+) -> Result<List> {
+    let target = new.node().ok();
+    check_movable(old.node()?)?;
+    let whiteouts = match target {
+        Some(target) if !exchange && target.is_dir() => readdir::check_empty(ctx, target)?,
+        _ => List::new(),
+    };
+    if let Some(target) = target.filter(|_| exchange) {
+        check_movable(target)?;
+    }
+    let has_whiteout = exchange || layers::of(old_dir).upper()?.rename_whiteout;
+    if !has_whiteout && lookup::is_in_lower(ctx, old_dir, &old.name())? {
+        // What is below would come to light for a moment. Programs copy.
+        return Err(EXDEV);
+    }
+    copyup::copy_up(ctx, old)?;
+    if exchange {
+        copyup::copy_up(ctx, new)?;
+    }
+    copyup::copy_up(ctx, &old.parent())?;
+    copyup::copy_up(ctx, &new.parent())?;
+    Ok(whiteouts)
+}
+
 impl<'a> Rename<'a> {
-    fn prepare(
+    #[inline(never)]
+    fn run(
         ctx: &mut Context<DirectoryLock>,
         (old_dir, old): (&'a Inode<Rovl>, &'a Dentry<Rovl>),
         (new_dir, new): (&'a Inode<Rovl>, &'a Dentry<Rovl>),
         exchange: bool,
-    ) -> Result<Self> {
-        let old_inode = old.node()?;
-        let target = new.node().ok();
-        check_movable(old_inode)?;
-        let whiteouts = match target {
-            Some(target) if !exchange && target.is_dir() => readdir::check_empty(ctx, target)?,
-            _ => List::new(),
-        };
-        if let Some(target) = target.filter(|_| exchange) {
-            check_movable(target)?;
-        }
-        let old_hides = lookup::is_in_lower(ctx, old_dir, &old.name())?;
-        if old_hides && !exchange && !layers::of(old_dir).upper()?.rename_whiteout {
-            // What is below would come to light for a moment. Programs copy.
-            return Err(EXDEV);
-        }
-        copyup::copy_up(ctx, old)?;
-        if exchange {
-            copyup::copy_up(ctx, new)?;
-        }
-        let old_place = Place::prepare(ctx, old_dir, old)?;
-        let new_place = Place::prepare(ctx, new_dir, new)?;
-        Ok(Self {
-            old_hides,
-            new_hides: lookup::is_in_lower(ctx, new_dir, &new_place.name)?,
-            old: old_place,
-            new: new_place,
-            old_inode,
-            target,
+        whiteouts: &'a List,
+    ) -> Result {
+        let this = Self {
+            old: Place::new(old_dir, old)?,
+            new: Place::new(new_dir, new)?,
+            old_inode: old.node()?,
+            target: new.node().ok(),
             whiteouts,
             exchange,
-        })
-    }
-
-    fn run(&self, ctx: &mut Context<DirectoryLock>) -> Result {
-        self.old.layers.as_mounter(|| {
-            let mut access = ctx.want_write(&self.old.upper.layer.mnt)?;
-            self.mark(&mut access)?;
-            self.move_upper(&mut access)?;
+            old_hides: lookup::is_in_lower(ctx, old_dir, &old.name())?,
+            new_hides: lookup::is_in_lower(ctx, new_dir, &new.name())?,
+        };
+        this.old.layers.as_mounter(|| {
+            let mut access = ctx.want_write(&this.old.upper.layer.mnt)?;
+            this.mark(&mut access)?;
+            this.move_upper(&mut access)?;
             drop(access);
-            for inode in [Some(self.old_inode), self.target].into_iter().flatten() {
+            for inode in [Some(this.old_inode), this.target].into_iter().flatten() {
                 if let Some(upper) = inode.data().upper().and_then(|upper| upper.inode()) {
                     inode.copy_attributes(upper);
                 }
             }
-            self.old.changed();
-            self.new.changed();
+            this.old.changed();
+            this.new.changed();
             Ok(())
         })
     }
@@ -564,7 +587,7 @@ impl<'a> Rename<'a> {
         }
         match self.target {
             Some(target) if target.is_dir() && !self.exchange => {
-                clear_target(access, target, &self.whiteouts)
+                clear_target(access, target, self.whiteouts)
             }
             _ => Ok(()),
         }

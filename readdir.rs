@@ -23,7 +23,6 @@ use crate::{
     lookup,
     vfs::{
         completion::fatal_signal_pending,
-        dentry::Name,
         file::{DirectoryFile, UserFile},
         iterate::{self, DirFile, Pass},
         lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
@@ -329,7 +328,7 @@ impl OnlyPart {
             let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
             // A whiteout or not, as a look at the entry has shown. None can be taken
             // while the directory is read.
-            let mut known: Option<(Name, bool)> = None;
+            let mut known: Option<(KVec<u8>, bool)> = None;
             loop {
                 let mut unknown = None;
                 iterate::pass_entries(
@@ -341,10 +340,12 @@ impl OnlyPart {
                         b".." => Pass::As(parent),
                         _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
                         name => match &known {
-                            Some((looked_up, true)) if **looked_up == *name => Pass::Skip,
-                            Some((looked_up, false)) if **looked_up == *name => Pass::As(entry.ino),
+                            Some((looked_up, true)) if looked_up.as_slice() == name => Pass::Skip,
+                            Some((looked_up, false)) if looked_up.as_slice() == name => {
+                                Pass::As(entry.ino)
+                            }
                             _ => {
-                                unknown = Some((Name::new(name), entry.d_type));
+                                unknown = Some((copy_of(name), entry.d_type));
                                 Pass::Stop
                             }
                         },
@@ -362,6 +363,12 @@ impl OnlyPart {
             }
         })
     }
+}
+
+fn copy_of(name: &[u8]) -> Result<KVec<u8>> {
+    let mut copy = KVec::with_capacity(name.len(), GFP_KERNEL)?;
+    copy.extend_from_slice(name, GFP_KERNEL)?;
+    Ok(copy)
 }
 
 /// Emits the entry at the position of `out`: `None` after the last one, false

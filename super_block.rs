@@ -37,7 +37,7 @@ impl FileSystem for Rovl {
 /// What one mount keeps.
 pub(crate) struct Overlay {
     /// The layers, and as whom they are accessed.
-    pub(crate) layers: Layers,
+    pub(crate) layers: KBox<Layers>,
     /// Copies that are being made.
     pub(crate) in_flight: Pin<KBox<InFlight>>,
     /// The options, as `show_options` tells them.

@@ -21,12 +21,12 @@ use crate::{
     vfs::{
         self,
         completion::fatal_signal_pending,
-        dentry::Name,
         inode::Kind,
         lock::{LockedName, MayLockDirectory, WriteAccess},
         readdir, Dentry, Inode, Path,
     },
 };
+use core::ops::Deref;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// What `overlay.opaque` of a directory says.
@@ -155,12 +155,42 @@ pub(crate) fn set_impure(access: &mut WriteAccess<'_>, dir: &Inode<Rovl>) -> Res
     Ok(())
 }
 
+/// A name in `work/`: `#` and a number.
+pub(crate) struct TempName {
+    bytes: [u8; Self::MAX_LEN],
+    len: usize,
+}
+
+impl TempName {
+    const MAX_LEN: usize = 1 + 2 * size_of::<u64>();
+
+    fn new(serial: u64) -> Self {
+        let mut name = Self {
+            bytes: [b'#'; Self::MAX_LEN],
+            len: 1,
+        };
+        let digits = (u64::BITS - serial.leading_zeros()).div_ceil(4).max(1);
+        for (at, byte) in (0..digits).rev().zip(name.bytes.iter_mut().skip(1)) {
+            let digit = (serial >> (4 * at)) as u8 & 0xf;
+            *byte = digit + if digit < 10 { b'0' } else { b'a' - 10 };
+            name.len += 1;
+        }
+        name
+    }
+}
+
+impl Deref for TempName {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 impl Upper {
     /// A name in `work/` that nobody else uses.
-    pub(crate) fn temp_name(&self) -> Result<Name> {
-        let serial = self.serial.fetch_add(1, Relaxed);
-        let name = kernel::str::CString::try_from_fmt(fmt!("#{:x}", serial))?;
-        Name::new(name.to_bytes())
+    pub(crate) fn temp_name(&self) -> TempName {
+        TempName::new(self.serial.fetch_add(1, Relaxed))
     }
 
     /// Removes what was made under a temporary name and came to nothing. There
@@ -193,8 +223,8 @@ impl Upper {
     }
 
     /// Makes a whiteout under a temporary name.
-    fn make_temp_whiteout(&self, access: &mut WriteAccess<'_>) -> Result<Name> {
-        let name = self.temp_name()?;
+    fn make_temp_whiteout(&self, access: &mut WriteAccess<'_>) -> Result<TempName> {
+        let name = self.temp_name();
         access.lock_name(&self.work, &name)?.whiteout()?;
         Ok(name)
     }

@@ -23,6 +23,7 @@ const CHUNK: i64 = 1 << 20;
 
 impl Copy<'_> {
     /// Copies what is wanted of the data. Returns whether there was any.
+    #[inline(never)]
     pub(super) fn copy_data<H: Held>(
         &self,
         ctx: &mut Context<H>,

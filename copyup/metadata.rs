@@ -18,6 +18,7 @@ impl Copy<'_> {
     /// Gives the copy everything but its data and its name. The owner comes
     /// first, since to change it strips capabilities and set-id bits; the times
     /// come last, since all else changes them.
+    #[inline(never)]
     pub(super) fn copy_metadata<H: Held>(&self, ctx: &mut Context<H>, to: &Dentry) -> Result {
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
         let owner = Attributes::new().owner(self.stat.owner());

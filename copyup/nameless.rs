@@ -7,13 +7,15 @@
 //! temporary name in `work/`, which the next mount sweeps.
 
 use super::Copy;
-use crate::vfs::{
-    self,
-    dentry::Name,
-    inode::Kind,
-    inode_ops::Link,
-    lock::{file_dentry, Context, Held, LockedName, WriteAccess},
-    Dentry, Path,
+use crate::{
+    vfs::{
+        self,
+        inode::Kind,
+        inode_ops::Link,
+        lock::{file_dentry, Context, Held, LockedName, WriteAccess},
+        Dentry, Path,
+    },
+    whiteout::TempName,
 };
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
@@ -21,13 +23,13 @@ use kernel::{fs::File, prelude::*, sync::aref::ARef};
 pub(super) struct Nameless {
     dentry: ARef<Dentry>,
     /// Its name in `work/`, if it has one.
-    pub(super) temp: Option<Name>,
+    pub(super) temp: Option<TempName>,
 }
 
 /// A directory, symlink or special file under a temporary name.
 pub(super) struct Temp {
     dentry: ARef<Dentry>,
-    pub(super) name: Name,
+    pub(super) name: TempName,
 }
 
 impl Nameless {
@@ -36,6 +38,7 @@ impl Nameless {
     }
 
     /// The copy came to nothing.
+    #[inline(never)]
     pub(super) fn discard<H: Held>(&self, ctx: &mut Context<H>, copy: &Copy<'_>) {
         let Some(temp) = &self.temp else { return };
         if let Ok(mut access) = ctx.want_write(&copy.upper.layer.mnt) {
@@ -50,6 +53,7 @@ impl Temp {
     }
 
     /// The copy came to nothing.
+    #[inline(never)]
     pub(super) fn discard<H: Held>(&self, ctx: &mut Context<H>, copy: &Copy<'_>) {
         if let Ok(mut access) = ctx.want_write(&copy.upper.layer.mnt) {
             copy.upper.remove_temp(&mut access, &self.name);
@@ -59,6 +63,7 @@ impl Temp {
 
 impl Copy<'_> {
     /// A regular file that only we can reach, and open for its data.
+    #[inline(never)]
     pub(super) fn create_nameless<H: Held>(
         &self,
         ctx: &mut Context<H>,
@@ -95,6 +100,7 @@ impl Copy<'_> {
     }
 
     /// A directory, symlink or special file as the source is one.
+    #[inline(never)]
     pub(super) fn create_temp<H: Held>(&self, ctx: &mut Context<H>) -> Result<Temp> {
         let label = vfs::cred::for_copy_up(self.dentry)?;
         let cred = label.as_ref().unwrap_or(&self.writer);
@@ -121,8 +127,8 @@ impl Copy<'_> {
         &self,
         access: &'w mut WriteAccess<'_>,
         make: impl FnOnce(LockedName<'w>) -> Result<LockedName<'w>>,
-    ) -> Result<(ARef<Dentry>, Name)> {
-        let name = self.upper.temp_name()?;
+    ) -> Result<(ARef<Dentry>, TempName)> {
+        let name = self.upper.temp_name();
         let made = make(access.lock_name(&self.upper.work, &name)?)?;
         Ok((made.keep(), name))
     }

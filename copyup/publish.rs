@@ -23,7 +23,7 @@ use crate::{
         lock::{Context, Held, WriteAccess},
         Dentry,
     },
-    whiteout,
+    whiteout::{self, TempName},
 };
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -61,6 +61,7 @@ impl Copy<'_> {
 
     /// Links a whole file in. An object that has lost its name keeps the copy
     /// without one: those who have it open go on with that.
+    #[inline(never)]
     pub(super) fn publish_file<H: Held>(
         &self,
         ctx: &mut Context<H>,
@@ -125,7 +126,12 @@ impl Copy<'_> {
 
     /// Moves an object from its temporary name into place and announces it;
     /// false if the object has lost its name.
-    fn move_to(&self, access: &mut WriteAccess<'_>, place: &Place, temp: &Name) -> Result<bool> {
+    fn move_to(
+        &self,
+        access: &mut WriteAccess<'_>,
+        place: &Place,
+        temp: &TempName,
+    ) -> Result<bool> {
         let (from, to) = ((&*self.upper.work, &**temp), (&*place.dir, &*place.name));
         let mut rename = match access.lock_rename(from, to, 0) {
             Err(e) if e == ENOENT => return self.is_taken(place),
@@ -158,6 +164,7 @@ impl Copy<'_> {
     /// Moves a directory, symlink or special file into place. One that has lost
     /// its name loses the temporary one too: the copy lives as long as the
     /// object is open, as the file of [`Copy::keep_nameless`] does.
+    #[inline(never)]
     pub(super) fn publish_temp<H: Held>(
         &self,
         ctx: &mut Context<H>,

@@ -25,7 +25,7 @@ use kernel::{prelude::*, str::CString, sync::atomic::Atomic};
 
 /// What a mount is made of.
 pub(crate) struct Stack {
-    pub(crate) layers: Layers,
+    pub(crate) layers: KBox<Layers>,
     /// What the root inode stands for.
     pub(crate) root: Objects,
 }
@@ -77,6 +77,7 @@ pub(super) fn check_directory(role: Role, name: &CStr, path: Path<'_>, log: &Log
 }
 
 /// Makes a stack of the layers that the options name.
+#[inline(never)]
 pub(super) fn build<F: Operations>(
     context: &mut Context<Nothing>,
     mounting: &Mounting,
@@ -100,7 +101,7 @@ pub(super) fn build<F: Operations>(
              trusted.overlay.* attributes of the layers could not be read"
             ));
         }
-        let mut layers = Layers {
+        let layers = Layers {
             names: match mounting.userxattr {
                 true => &names::USER,
                 false => &names::TRUSTED,
@@ -112,6 +113,7 @@ pub(super) fn build<F: Operations>(
             cred: cred.clone(),
             namelen: 0,
         };
+        let mut layers = KBox::new(layers, GFP_KERNEL)?;
         match writable {
             Some((upper, work)) => {
                 let upper = open_upper(context, &mut layers, upper, work, log)?;
@@ -141,6 +143,7 @@ pub(super) fn build<F: Operations>(
 
 /// Refuses options that do not go together. Returns upper and work directory,
 /// if there are any.
+#[inline(never)]
 fn check_combination<'a>(
     mounting: &'a Mounting,
     log: &Log<'_>,
@@ -231,6 +234,7 @@ fn check_depth<F: Operations>(
 
 /// Refuses a lower layer that is, or is inside, another directory of this
 /// mount: what is written to one would appear in the other.
+#[inline(never)]
 fn check_overlap(mounting: &Mounting, log: &Log<'_>) -> Result {
     for (i, lower) in mounting.lower.iter().enumerate() {
         let dentry = lower.path()?.borrow().dentry;
@@ -314,6 +318,7 @@ fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
 }
 
 /// A private mount of a directory, and what there is to know of its filesystem.
+#[inline(never)]
 fn open_layer(layers: &mut Layers, role: Role, given: &Given, log: &Log<'_>) -> Result<Layer> {
     let path = given.path()?;
     let mnt: PrivateMount = path.clone_private().map_err(|e| {
@@ -352,6 +357,7 @@ fn index_of_filesystem(filesystems: &mut KVec<LayerFs>, dentry: &Dentry) -> Resu
 }
 
 /// The writable layer: held against others, and with a clean work directory.
+#[inline(never)]
 fn open_upper(
     context: &mut Context<Nothing>,
     layers: &mut Layers,
@@ -389,6 +395,7 @@ fn open_upper(
 }
 
 /// What the root of the mount stands for: the roots of all layers, merged.
+#[inline(never)]
 fn root_of(layers: &Layers) -> Result<Objects> {
     let mut root = Objects {
         upper: None,

@@ -59,6 +59,7 @@ pub(super) struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
+    #[inline(never)]
     pub(super) fn run(&self, context: &mut Context<Nothing>) -> Result<Prepared> {
         self.remove_old(context)?;
         let work = self.make(context)?;
@@ -273,6 +274,7 @@ impl Preparation<'_> {
     }
 
     /// Says what the upper filesystem cannot do, and what is different for it.
+    #[inline(never)]
     fn report(&self, access: &mut WriteAccess<'_>, prepared: &Prepared) {
         let work = &prepared.work;
         let exchange = self.can_rename(access, work, RENAME_EXCHANGE);

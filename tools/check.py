@@ -34,6 +34,7 @@ sys.path.insert(0, str(TOP / "tools"))
 
 import models  # noqa: E402
 import rooms  # noqa: E402
+import stack  # noqa: E402
 from vm import Disk, ImageError, Machine, Result, accel, cache, image  # noqa: E402
 from vm import kill_all, run  # noqa: E402
 
@@ -170,6 +171,15 @@ def check_rooms() -> None:
         raise CheckError("\n".join(found))
 
 
+def check_stack(kernel: str) -> None:
+    """No large frame, and no deep chain of them."""
+    if kernel != "stock":
+        raise Skipped("the checks of the debug kernel have frames of their own")
+    command(ENV, "build", kernel)
+    if faults := stack.report(stack.disassemble(TOP / "build" / kernel / "rovl.ko"))[1]:
+        raise CheckError("\n".join(faults))
+
+
 def compile_fail_cases() -> list[Path]:
     return sorted((SELFTESTS / "compile_fail").glob("*.rs"))
 
@@ -206,6 +216,7 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
         ("source.clippy", lambda: check_lints(kernel)),
         ("source.licenses", check_licenses),
         ("source.rooms", check_rooms),
+        ("source.stack", lambda: check_stack(kernel)),
         ("selftests.rustfmt", check_selftests_format),
         ("selftests.clippy", check_selftests_lints),
         ("selftests.unittest", check_selftests_units),

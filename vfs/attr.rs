@@ -130,6 +130,7 @@ impl Attributes {
 }
 
 /// `struct kstat`.
+#[derive(pin_init::Zeroable)]
 #[repr(transparent)]
 pub(crate) struct Stat(b::kstat);
 
@@ -142,14 +143,15 @@ impl Stat {
         unsafe { &mut *ptr.cast() }
     }
 
-    /// `vfs_getattr_nosec`: asks the filesystem of `path`.
-    pub(crate) fn of(path: Path<'_>, request_mask: u32, flags: u32) -> Result<Self> {
-        let mut stat = Self(pin_init::zeroed());
+    /// `vfs_getattr_nosec`: asks the filesystem of `path`. It is too large for the stack of
+    /// whoever goes on to do something long.
+    pub(crate) fn boxed(path: Path<'_>, request_mask: u32, flags: u32) -> Result<KBox<Self>> {
+        let mut stat: KBox<Self> = KBox::init(pin_init::init_zeroed(), GFP_KERNEL)?;
         stat.read(path, request_mask, flags)?;
         Ok(stat)
     }
 
-    /// As [`Stat::of`], into this one.
+    /// As [`Stat::boxed`], into this one.
     pub(crate) fn read(&mut self, path: Path<'_>, request_mask: u32, flags: u32) -> Result {
         let path = path.as_c();
         // SAFETY: the path is valid and positive, the buffer is ours.

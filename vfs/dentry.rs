@@ -148,23 +148,14 @@ impl Dentry {
     /// The name as it is now. Whoever needs it to stay must hold the parent's
     /// `i_rwsem`, or look again once it does.
     pub(crate) fn name(&self) -> Name {
-        let mut snapshot: b::name_snapshot = pin_init::zeroed();
-        let mut name = Name {
-            bytes: [0; NAME_MAX],
-            len: 0,
-        };
+        let mut name = Name(pin_init::zeroed());
         // SAFETY: the dentry is valid, and the function fills the snapshot in.
-        unsafe { b::take_dentry_name_snapshot(&mut snapshot, self.as_ptr()) };
-        // SAFETY: the union's other arm has the same layout, both are plain data.
-        let len = unsafe { snapshot.name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
-        // SAFETY: the snapshot holds `len` bytes at `name` until it is released.
-        let bytes = unsafe { core::slice::from_raw_parts(snapshot.name.name, len) };
-        for (to, from) in name.bytes.iter_mut().zip(bytes) {
-            *to = *from;
-            name.len += 1;
+        unsafe { b::take_dentry_name_snapshot(&mut name.0, self.as_ptr()) };
+        // SAFETY: only the address is taken.
+        let within = unsafe { name.0.inline_name.string.as_ptr() };
+        if name.0.name.name == within {
+            name.0.name.name = core::ptr::null();
         }
-        // SAFETY: taken above, and not used after.
-        unsafe { b::release_dentry_name_snapshot(&mut snapshot) };
         name
     }
 
@@ -258,32 +249,38 @@ impl<F> PartialEq for Dentry<F> {
 /// The longest name of one component, in bytes (`NAME_MAX`).
 pub(crate) const NAME_MAX: usize = 255;
 
-/// A copy of a dentry's name.
-pub(crate) struct Name {
-    bytes: [u8; NAME_MAX],
-    len: usize,
-}
-
-impl Name {
-    /// A name made by this filesystem; `ENAMETOOLONG` above [`NAME_MAX`].
-    pub(crate) fn new(from: &[u8]) -> Result<Self> {
-        let mut bytes = [0; NAME_MAX];
-        bytes
-            .get_mut(..from.len())
-            .ok_or(ENAMETOOLONG)?
-            .copy_from_slice(from);
-        Ok(Self {
-            bytes,
-            len: from.len(),
-        })
-    }
-}
+/// The name that a dentry had (`struct name_snapshot`): a short one is copied, a long one
+/// counted.
+///
+/// # Invariants
+///
+/// What `take_dentry_name_snapshot` filled in, but for a short name, which is within and
+/// moves with it: that has a null pointer.
+pub(crate) struct Name(b::name_snapshot);
 
 impl Deref for Name {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        // SAFETY: the union's other arm has the same layout, both are plain data.
+        let len = unsafe { self.0.name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
+        let mut bytes = self.0.name.name;
+        if bytes.is_null() {
+            // SAFETY: a short name is in this arm, of bytes (type invariant).
+            bytes = unsafe { self.0.inline_name.string.as_ptr() };
+        }
+        // SAFETY: the name has `len` bytes and does not change: it is ours or counted
+        // for us (type invariant).
+        unsafe { core::slice::from_raw_parts(bytes, len) }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if !self.0.name.name.is_null() {
+            // SAFETY: counted by `take_dentry_name_snapshot` (type invariant).
+            unsafe { b::release_dentry_name_snapshot(&mut self.0) };
+        }
     }
 }
 
