@@ -232,7 +232,8 @@ impl FileOperations for Rovl {
             return user_file.seek(offset, whence, max, end);
         }
         let backing = backing(ctx, user_file)?;
-        let at = layers::of(inode).as_mounter(|| vfs::namei::llseek(&backing, offset, whence))?;
+        let at =
+            layers::of(inode).as_mounter(|| vfs::namei::llseek(ctx, &backing, offset, whence))?;
         user_file.seek(at, file_ops::SEEK_SET, max, at)
     }
 
@@ -302,8 +303,9 @@ impl FileOperations for Rovl {
         layers::of(user_file.inode()).as_mounter(|| ctx.fsync_range(&backing, range, datasync))
     }
 
-    fn flush(user_file: &RegularFile<Self>, owner: Owner) -> Result {
-        layers::of(user_file.inode()).as_mounter(|| file::flush(user_file.data().latest(), owner))
+    fn flush(ctx: &mut Context<Nothing>, user_file: &RegularFile<Self>, owner: Owner) -> Result {
+        let backing = user_file.data().latest();
+        layers::of(user_file.inode()).as_mounter(|| file::flush(ctx, backing, owner))
     }
 
     fn fallocate(
@@ -325,11 +327,11 @@ impl FileOperations for Rovl {
     fn fadvise(
         ctx: &mut Context<Nothing>,
         user_file: &RegularFile<Self>,
-        (offset, len): (i64, i64),
+        range: (i64, i64),
         advice: i32,
     ) -> Result {
         let backing = backing(ctx, user_file)?;
-        layers::of(user_file.inode()).as_mounter(|| file::fadvise(&backing, offset, len, advice))
+        layers::of(user_file.inode()).as_mounter(|| file::fadvise(ctx, &backing, range, advice))
     }
 
     fn copy_file_range(

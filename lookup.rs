@@ -8,7 +8,7 @@ use crate::{
     vfs::{
         dentry_ops::{self, DentryOperations},
         export::Handle,
-        lock::MayLockDirectory,
+        lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
         Dentry, Inode, Path,
     },
     whiteout::{self, Opacity},
@@ -183,14 +183,18 @@ impl DentryOperations for Rovl {
             .or_else(|| data.lower.first().map(|lower| &*lower.dentry))
     }
 
-    fn revalidate(dentry: &Dentry<Rovl>, flags: dentry_ops::Flags) -> Result<bool> {
+    fn revalidate(
+        ctx: &mut Context<DirectoryLock>,
+        dentry: &Dentry<Rovl>,
+        flags: dentry_ops::Flags,
+    ) -> Result<bool> {
         // Nothing of what such a filesystem does not have is remembered.
         let Ok(inode) = dentry.node() else {
             return Ok(false);
         };
         layers::of(inode).as_mounter(|| {
             for lower in in_use(inode) {
-                if !lower.dentry.revalidate(flags)? {
+                if !lower.dentry.revalidate(ctx, flags)? {
                     return Ok(false);
                 }
             }
@@ -198,11 +202,15 @@ impl DentryOperations for Rovl {
         })
     }
 
-    fn weak_revalidate(dentry: &Dentry<Rovl>, flags: dentry_ops::Flags) -> Result<bool> {
+    fn weak_revalidate(
+        ctx: &mut Context<Nothing>,
+        dentry: &Dentry<Rovl>,
+        flags: dentry_ops::Flags,
+    ) -> Result<bool> {
         let inode = dentry.node()?;
         layers::of(inode).as_mounter(|| {
             for lower in in_use(inode) {
-                if !lower.dentry.weak_revalidate(flags)? {
+                if !lower.dentry.weak_revalidate(ctx, flags)? {
                     return Ok(false);
                 }
             }
@@ -312,13 +320,16 @@ impl Origin {
 
 /// The value of `overlay.origin` for a copy of `object`; empty if its
 /// filesystem has no handles, which says "a copy, of I cannot say what".
-pub(crate) fn origin_value(object: Path<'_>) -> Result<KVec<u8>> {
+pub(crate) fn origin_value(
+    may_lock: &mut impl MayLockDirectory,
+    object: Path<'_>,
+) -> Result<KVec<u8>> {
     let mut value = KVec::new();
     let sb = object.inode()?.super_block();
     if !crate::vfs::export::can_decode(sb) {
         return Ok(value);
     }
-    let Ok(handle) = Handle::encode(object.dentry) else {
+    let Ok(handle) = Handle::encode(may_lock, object.dentry) else {
         return Ok(value);
     };
     let Ok(len) = u8::try_from(ORIGIN_HEADER_LEN.saturating_add(handle.len_bytes())) else {

@@ -236,7 +236,13 @@ pub(crate) struct Mounting {
 impl Mounting {
     /// The directory that a value names. Text is looked up as the current task
     /// sees it.
-    fn directory(&self, role: Role, value: Value<'_>, log: &Log<'_>) -> Result<Given> {
+    fn directory(
+        &self,
+        context: &mut Context<Nothing>,
+        role: Role,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result<Given> {
         let (path, name) = match value {
             Value::File(path, name) => (Some(path), name),
             Value::String(name) => (None, CString::try_from(name)?),
@@ -247,7 +253,7 @@ impl Mounting {
         }
         let path = match path {
             Some(path) => path,
-            None => OwnedPath::lookup(&name)
+            None => OwnedPath::lookup(context, &name)
                 .map_err(|e| refuse!(log, e, "{} {}: {}", role, Quoted(&name), Reason(e)))?,
         };
         stack::check_directory(role, &name, path.borrow(), log)?;
@@ -258,12 +264,18 @@ impl Mounting {
     }
 
     /// As [`Mounting::directory`], for text with escapes.
-    fn escaped_directory(&self, role: Role, value: Value<'_>, log: &Log<'_>) -> Result<Given> {
+    fn escaped_directory(
+        &self,
+        context: &mut Context<Nothing>,
+        role: Role,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result<Given> {
         let name = match value {
             Value::String(written) => unescaped(written.to_bytes())?,
-            other => return self.directory(role, other, log),
+            other => return self.directory(context, role, other, log),
         };
-        self.directory(role, Value::String(&name), log)
+        self.directory(context, role, Value::String(&name), log)
     }
 
     fn push_lower(&mut self, given: Given, log: &Log<'_>) -> Result {
@@ -281,7 +293,12 @@ impl Mounting {
 
     /// `lowerdir=`: takes the place of all lower layers named before; an empty
     /// value leaves none.
-    fn set_lower(&mut self, written: &CStr, log: &Log<'_>) -> Result {
+    fn set_lower(
+        &mut self,
+        context: &mut Context<Nothing>,
+        written: &CStr,
+        log: &Log<'_>,
+    ) -> Result {
         self.lower.clear();
         self.style = None;
         if written.is_empty() {
@@ -291,14 +308,19 @@ impl Mounting {
         for layer in split::Split::new(written.to_bytes()) {
             let layer = layer.map_err(|e| malformed(e, self.lower.len(), log))?;
             let name = unescaped(layer)?;
-            let given = self.directory(Role::Lower, Value::String(&name), log)?;
+            let given = self.directory(context, Role::Lower, Value::String(&name), log)?;
             self.push_lower(given, log)?;
         }
         Ok(())
     }
 
     /// `lowerdir+`: one more lower layer, below those named before.
-    fn add_lower(&mut self, value: Value<'_>, log: &Log<'_>) -> Result {
+    fn add_lower(
+        &mut self,
+        context: &mut Context<Nothing>,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result {
         if self.style == Some(Style::List) {
             return Err(refuse!(
                 log,
@@ -307,7 +329,7 @@ impl Mounting {
             ));
         }
         self.style = Some(Style::OneByOne);
-        let given = self.directory(Role::Lower, value, log)?;
+        let given = self.directory(context, Role::Lower, value, log)?;
         self.push_lower(given, log)
     }
 
@@ -415,7 +437,7 @@ fn choose(feature: &Feature, value: &CStr, log: &Log<'_>) -> Result {
 }
 
 /// The options, for the parser of the VFS.
-pub(crate) const PARAMETERS: &'static [Parameter] = &[
+pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::string_empty(c"lowerdir", Opt::LowerDir as u8),
     Parameter::file_or_string(c"lowerdir+", Opt::LowerDirAdd as u8),
     Parameter::file_or_string(c"datadir+", Opt::DataDirAdd as u8),
@@ -451,7 +473,13 @@ impl Mounting {
     }
 
     /// One option, by its number.
-    pub(crate) fn parse(&mut self, number: u8, value: Value<'_>, log: &Log<'_>) -> Result {
+    pub(crate) fn parse(
+        &mut self,
+        context: &mut Context<Nothing>,
+        number: u8,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result {
         let Some(option) = Opt::from_number(number) else {
             let index = usize::from(number).wrapping_sub(Opt::Feature as usize);
             let feature = FEATURES.get(index).ok_or(EINVAL)?;
@@ -461,13 +489,13 @@ impl Mounting {
             };
         };
         match (option, value) {
-            (Opt::LowerDir, Value::String(list)) => self.set_lower(list, log)?,
-            (Opt::LowerDirAdd, value) => self.add_lower(value, log)?,
+            (Opt::LowerDir, Value::String(list)) => self.set_lower(context, list, log)?,
+            (Opt::LowerDirAdd, value) => self.add_lower(context, value, log)?,
             (Opt::UpperDir, value) => {
-                self.upper = Some(self.escaped_directory(Role::Upper, value, log)?);
+                self.upper = Some(self.escaped_directory(context, Role::Upper, value, log)?);
             }
             (Opt::WorkDir, value) => {
-                self.work = Some(self.escaped_directory(Role::Work, value, log)?);
+                self.work = Some(self.escaped_directory(context, Role::Work, value, log)?);
             }
             // Both checks are always made; overlayfs takes the option too.
             (Opt::DefaultPermissions, _) => self.default_permissions = true,

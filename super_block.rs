@@ -53,8 +53,14 @@ impl MountOperations for Rovl {
         Ok(Mounting::new(purpose))
     }
 
-    fn parse(mounting: &mut Mounting, number: u8, value: Value<'_>, log: &Log<'_>) -> Result {
-        mounting.parse(number, value, log)
+    fn parse(
+        context: &mut Context<Nothing>,
+        mounting: &mut Mounting,
+        number: u8,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result {
+        mounting.parse(context, number, value, log)
     }
 
     fn fill_super(

@@ -39,14 +39,14 @@ impl Copy<'_> {
         }
         lead.set_total(size.unsigned_abs());
         let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
-        let from = self.source.open(flags, &self.layers.cred)?;
+        let from = self.source.open(ctx, flags, &self.layers.cred)?;
         if size == self.stat.size() && ctx.clone_data(&from, to, size) == Ok(size) {
             lead.add_done(0, size.unsigned_abs());
             return Ok(true);
         }
         vfs::cred::with_creds(&self.writer, || {
             let mut pos = 0;
-            while let Some((start, end)) = next_data(&from, pos, size)? {
+            while let Some((start, end)) = next_data(ctx, &from, pos, size)? {
                 self.copy_range(ctx, (&from, to), (start, end), lead)?;
                 pos = end;
             }
@@ -87,11 +87,16 @@ impl Copy<'_> {
 
 /// The next stretch of data at or after `pos`, so that holes stay holes. A
 /// filesystem that cannot tell has one stretch.
-fn next_data(from: &File, pos: i64, size: i64) -> Result<Option<(i64, i64)>> {
+fn next_data<H: Held>(
+    ctx: &mut Context<H>,
+    from: &File,
+    pos: i64,
+    size: i64,
+) -> Result<Option<(i64, i64)>> {
     if pos >= size {
         return Ok(None);
     }
-    let start = match namei::llseek(from, pos, bindings::SEEK_DATA) {
+    let start = match namei::llseek(ctx, from, pos, bindings::SEEK_DATA) {
         Ok(start) => start,
         Err(e) if e == ENXIO => return Ok(None),
         Err(e) if e == EINVAL || e == EOPNOTSUPP => return Ok(Some((pos, size))),
@@ -104,6 +109,6 @@ fn next_data(from: &File, pos: i64, size: i64) -> Result<Option<(i64, i64)>> {
         // Or it would go round for ever.
         return Err(EIO);
     }
-    let end = namei::llseek(from, start, bindings::SEEK_HOLE)?;
+    let end = namei::llseek(ctx, from, start, bindings::SEEK_HOLE)?;
     Ok(Some((start, end.clamp(start.saturating_add(1), size))))
 }

@@ -20,6 +20,7 @@ impl Copy<'_> {
     /// come last, since all else changes them.
     #[inline(never)]
     pub(super) fn copy_metadata<H: Held>(&self, ctx: &mut Context<H>, to: &Dentry) -> Result {
+        let origin = self.origin(ctx)?;
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
         let owner = Attributes::new().owner(self.stat.owner());
         access.set_attributes(to, &mut owner.forced())?;
@@ -35,7 +36,7 @@ impl Copy<'_> {
             let dir = parent.node()?.data().upper().ok_or(EIO)?;
             private::join_project(&mut access, dir, to)?;
         }
-        self.set_origin(&mut access, to)?;
+        self.set_origin(&mut access, to, origin)?;
         let (atime, mtime) = self.stat.times();
         access.set_attributes(to, &mut Attributes::new().times(atime, mtime).forced())
     }
@@ -103,13 +104,22 @@ impl Copy<'_> {
         private::copy_up_flags(access, self.layers.names, self.source, to)
     }
 
-    /// `overlay.origin`, by which a later mount shows the same inode number. One of
-    /// several names of a lower file becomes a file of its own, and has none.
-    fn set_origin(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
+    /// The value of `overlay.origin`, by which a later mount shows the same inode number.
+    /// One of several names of a lower file becomes a file of its own, and has none.
+    fn origin<H: Held>(&self, ctx: &mut Context<H>) -> Result<Option<KVec<u8>>> {
         if inode::becomes_own_file(self.source.inode()?) {
-            return Ok(());
+            return Ok(None);
         }
-        let value = lookup::origin_value(self.source)?;
+        lookup::origin_value(ctx, self.source).map(Some)
+    }
+
+    fn set_origin(
+        &self,
+        access: &mut WriteAccess<'_>,
+        to: &Dentry,
+        origin: Option<KVec<u8>>,
+    ) -> Result {
+        let Some(value) = origin else { return Ok(()) };
         match access.set_xattr(to, self.layers.names.origin, &value, 0) {
             // Special files cannot have one on some filesystems: the number
             // changes at the next mount, nothing else.

@@ -84,7 +84,7 @@ impl Copy<'_> {
             // Who is asked whether it may be opened may wait for a thaw himself.
             drop(access);
             let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
-            let opened = Path::new(&self.upper.layer.mnt, &dentry).open(flags, &self.writer);
+            let opened = Path::new(&self.upper.layer.mnt, &dentry).open(ctx, flags, &self.writer);
             match opened {
                 Ok(file) => {
                     let temp = Some(name);

@@ -9,6 +9,7 @@
 use super::{
     bindings as b,
     dentry::{qstr, Name},
+    lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
     Dentry, FileSystem, Inode,
 };
 use core::{marker::PhantomData, ptr::NonNull};
@@ -25,13 +26,17 @@ pub(crate) struct Flags(c_uint);
 
 impl Dentry {
     /// Asks the filesystem whether the name still stands for this object
-    /// (`->d_revalidate`), and makes the VFS forget it if not. May sleep; no
-    /// lock is needed.
+    /// (`->d_revalidate`), and makes the VFS forget it if not. May sleep, and lock
+    /// directories.
     ///
     /// # Errors
     ///
     /// What the filesystem says, where it cannot tell.
-    pub(crate) fn revalidate(&self, flags: Flags) -> Result<bool> {
+    pub(crate) fn revalidate(
+        &self,
+        _may_lock: &mut impl MayLockDirectory,
+        flags: Flags,
+    ) -> Result<bool> {
         let Some(revalidate) = self.operations().and_then(|ops| ops.d_revalidate) else {
             return Ok(true);
         };
@@ -53,7 +58,11 @@ impl Dentry {
 
     /// Asks the filesystem whether the object is still there, under whatever
     /// name (`->d_weak_revalidate`). As [`Dentry::revalidate`] else.
-    pub(crate) fn weak_revalidate(&self, flags: Flags) -> Result<bool> {
+    pub(crate) fn weak_revalidate(
+        &self,
+        _may_lock: &mut impl MayLockDirectory,
+        flags: Flags,
+    ) -> Result<bool> {
         match self.operations().and_then(|ops| ops.d_weak_revalidate) {
             // SAFETY: as the VFS calls it; the dentry is counted.
             Some(weak) => answer(unsafe { weak(self.as_ptr(), flags.0) }),
@@ -88,11 +97,19 @@ pub(crate) trait DentryOperations: FileSystem {
     /// ([`super::super_block::NewSuperBlock::set_revalidated`]): whether the VFS may go on using what it knows of a name:
     /// this object, or that there is none. No locks are needed, that of the
     /// directory may be held.
-    fn revalidate(dentry: &Dentry<Self>, flags: Flags) -> Result<bool>;
+    fn revalidate(
+        ctx: &mut Context<DirectoryLock>,
+        dentry: &Dentry<Self>,
+        flags: Flags,
+    ) -> Result<bool>;
 
     /// `->d_weak_revalidate`, of the same: whether the object, which was not come to by its
     /// name, is still there. No locks are held.
-    fn weak_revalidate(dentry: &Dentry<Self>, flags: Flags) -> Result<bool>;
+    fn weak_revalidate(
+        ctx: &mut Context<Nothing>,
+        dentry: &Dentry<Self>,
+        flags: Flags,
+    ) -> Result<bool>;
 }
 
 /// The `dentry_operations` of `F`.
@@ -153,7 +170,9 @@ impl<F: DentryOperations> Table<F> {
         }
         // SAFETY: counted by the caller, who is not in an RCU walk.
         let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
-        as_c(F::revalidate(dentry, Flags(flags)))
+        // SAFETY: the entry point of the operation; at most the directory is locked.
+        let mut ctx = unsafe { Context::<DirectoryLock>::enter() };
+        as_c(F::revalidate(&mut ctx, dentry, Flags(flags)))
     }
 
     /// # Safety
@@ -162,7 +181,9 @@ impl<F: DentryOperations> Table<F> {
     unsafe extern "C" fn weak_revalidate(dentry: *mut b::dentry, flags: c_uint) -> c_int {
         // SAFETY: counted by the caller; never called in an RCU walk.
         let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
-        as_c(F::weak_revalidate(dentry, Flags(flags)))
+        // SAFETY: the entry point of the operation; no locks are held.
+        let mut ctx = unsafe { Context::<Nothing>::enter() };
+        as_c(F::weak_revalidate(&mut ctx, dentry, Flags(flags)))
     }
 }
 

@@ -28,12 +28,13 @@ pub(crate) fn can_decode(sb: &SuperBlock) -> bool {
 }
 
 impl Handle {
-    /// `exportfs_encode_fh`, not connectable: names the inode, not its place.
+    /// `exportfs_encode_fh`, not connectable: names the inode, not its place. A
+    /// stacking filesystem may copy up what it is to find again.
     ///
     /// # Errors
     ///
     /// `EOVERFLOW` if the filesystem has none, or one too long.
-    pub(crate) fn encode(dentry: &Dentry) -> Result<Self> {
+    pub(crate) fn encode(_may_lock: &mut impl MayLockDirectory, dentry: &Dentry) -> Result<Self> {
         let mut words = [0; MAX_HANDLE_LEN / WORD];
         let mut len = words.len() as c_int;
         // SAFETY: the dentry is positive, and the buffer is `len` words.

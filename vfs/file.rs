@@ -8,7 +8,7 @@
 
 use super::{
     bindings as b, from_count,
-    lock::{file_inode, Context, Held, InodeLock},
+    lock::{file_inode, Context, Held, InodeLock, MayLockDirectory},
     Dentry, FileSystem, Inode, Path,
 };
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
@@ -318,8 +318,8 @@ pub(crate) fn is_append_only(file: &File) -> bool {
 }
 
 /// `->flush` of a file, if its filesystem has one: a descriptor of it is being
-/// closed by `owner`.
-pub(crate) fn flush(file: &File, owner: Owner) -> Result {
+/// closed by `owner`. It may write data out, as FUSE and NFS do.
+pub(crate) fn flush(_may_lock: &mut impl MayLockDirectory, file: &File, owner: Owner) -> Result {
     // SAFETY: the file is open, its operations stay while it is.
     let Some(flush) = (unsafe { (*(*file.as_ptr()).f_op).flush }) else {
         return Ok(());
@@ -338,8 +338,13 @@ impl Owner {
     }
 }
 
-/// `vfs_fadvise`.
-pub(crate) fn fadvise(file: &File, offset: i64, len: i64, advice: i32) -> Result {
+/// `vfs_fadvise`. It may read pages in, or write them out.
+pub(crate) fn fadvise(
+    _may_lock: &mut impl MayLockDirectory,
+    file: &File,
+    (offset, len): (i64, i64),
+    advice: i32,
+) -> Result {
     // SAFETY: the file is open.
     to_result(unsafe { b::vfs_fadvise(file.as_ptr(), offset, len, advice) })
 }

@@ -90,7 +90,7 @@ pub(crate) trait FileOperations: FileSystem {
     ) -> Result;
 
     /// `->flush`: one descriptor of the file is being closed.
-    fn flush(file: &RegularFile<Self>, owner: Owner) -> Result;
+    fn flush(ctx: &mut Context<Nothing>, file: &RegularFile<Self>, owner: Owner) -> Result;
 
     /// `->fallocate`; the file is open for writing.
     fn fallocate(
@@ -532,7 +532,9 @@ impl<F: FileOperations> Table<F> {
     unsafe extern "C" fn flush(file: *mut b::file, owner: b::fl_owner_t) -> c_int {
         // SAFETY: open, so `open` has run; pinned by the caller.
         let file = unsafe { RegularFile::<F>::from_raw(file) };
-        to_int(F::flush(file, Owner::from_raw(owner)))
+        // SAFETY: the entry point of the operation; no locks are held.
+        let mut ctx = unsafe { Context::<Nothing>::enter() };
+        to_int(F::flush(&mut ctx, file, Owner::from_raw(owner)))
     }
 
     /// # Safety

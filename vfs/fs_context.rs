@@ -123,7 +123,13 @@ pub(crate) trait MountOperations: FileSystem {
 
     /// `->parse_param`: one option, by the number it has in `PARAMETERS`. May
     /// sleep, no lock of any superblock is held.
-    fn parse(mounting: &mut Self::Mounting, number: u8, value: Value<'_>, log: &Log<'_>) -> Result;
+    fn parse(
+        context: &mut Context<Nothing>,
+        mounting: &mut Self::Mounting,
+        number: u8,
+        value: Value<'_>,
+        log: &Log<'_>,
+    ) -> Result;
 
     /// `fill_super`: the options are complete, a superblock is to be made of
     /// them. `s_umount` of the new superblock is held, nothing of another one.
@@ -280,7 +286,11 @@ impl<F: Operations> Table<F> {
         let log = unsafe { Log::new(fc) };
         // SAFETY: of `F`, and locked.
         let mounting = unsafe { Self::mounting(fc) };
-        to_int(value.and_then(|value| F::parse(mounting?, number as u8, value, &log)))
+        // SAFETY: the entry point of the operation; no lock of a superblock is held.
+        let mut context = unsafe { Context::<Nothing>::enter() };
+        let parsed =
+            value.and_then(|value| F::parse(&mut context, mounting?, number as u8, value, &log));
+        to_int(parsed)
     }
 
     /// # Safety

@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
 //! [`include/linux/path.h`](srctree/include/linux/path.h)
 
-use super::{bindings as b, Dentry, Inode};
+use super::{bindings as b, lock::MayLockDirectory, Dentry, Inode};
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -128,7 +128,7 @@ unsafe impl Sync for OwnedPath {}
 impl OwnedPath {
     /// `kern_path`: looks up `name` as the current task sees it, following
     /// symbolic links. May sleep, calls into other filesystems.
-    pub(crate) fn lookup(name: &CStr) -> Result<Self> {
+    pub(crate) fn lookup(_may_lock: &mut impl MayLockDirectory, name: &CStr) -> Result<Self> {
         let mut path: b::path = pin_init::zeroed();
         // SAFETY: the name ends in NUL, and `path` is ours to fill in.
         to_result(unsafe { b::kern_path(name.as_char_ptr(), b::LOOKUP_FOLLOW, &mut path) })?;

@@ -31,8 +31,14 @@ impl Path<'_> {
     }
 
     /// `dentry_open` for the kernel's own use: the object at the path, opened
-    /// with `flags` by `cred` (`kernel_file_open`).
-    pub(crate) fn open(&self, flags: u32, cred: &Credential) -> Result<ARef<File>> {
+    /// with `flags` by `cred` (`kernel_file_open`). Whoever watches may be asked for
+    /// permission, so nothing is locked.
+    pub(crate) fn open(
+        &self,
+        _may_lock: &mut impl MayLockDirectory,
+        flags: u32,
+        cred: &Credential,
+    ) -> Result<ARef<File>> {
         let path = self.as_c();
         // SAFETY: the path is valid and positive.
         let file = unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) };
@@ -49,8 +55,13 @@ impl Path<'_> {
     }
 }
 
-/// `vfs_llseek`: where the next data or hole is.
-pub(crate) fn llseek(file: &File, offset: i64, whence: u32) -> Result<i64> {
+/// `vfs_llseek`: where the next data or hole is. Filesystems lock the inode for it.
+pub(crate) fn llseek(
+    _may_lock: &mut impl MayLockDirectory,
+    file: &File,
+    offset: i64,
+    whence: u32,
+) -> Result<i64> {
     // SAFETY: the file is open, and only we use its position.
     let at = unsafe { b::vfs_llseek(file.as_ptr(), offset, whence as i32) };
     super::from_count(at as isize).map(|at| at as i64)

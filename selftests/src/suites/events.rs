@@ -699,7 +699,12 @@ fn assert_asked_unfrozen(
 
 /// An error in writing a directory back is told each descriptor once, so it stays open.
 fn fsync_of_a_directory_opens_it_once(t: &T) {
-    let o = t.stack().mount();
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("below");
+        })
+        .mount();
     sys::mkdir(o.m("d"), 0o755).works();
     let fd = sys::open(o.m("d"), OFlags::RDONLY).works();
     let group = Fanotify::new(t, &o.u("/"), libc::FAN_CLASS_NOTIF);

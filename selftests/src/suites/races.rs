@@ -10,7 +10,8 @@ use crate::env::{threads, Fs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, OFlags, Res};
-use crate::tree::{assert_names, assert_text, assert_whiteout, is_whiteout, pattern};
+use crate::tree::{assert_names, assert_text, assert_whiteout, is_whiteout, pattern, Tree};
+use crate::watch::{now, start};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -41,6 +42,7 @@ pub fn tests() -> Vec<Test> {
         test!(caches_dropped_all_the_time),
         test!(syncfs_against_copy_up),
         test!(everything_at_once).long(2),
+        test!(nested_stacks_frozen_in_the_middle).long(2),
     ]
 }
 
@@ -817,4 +819,83 @@ fn everything_at_once(t: &T) {
     o.remount();
     let after = o.snapshot(crate::tree::Take::ALL);
     crate::tree::assert_same("before and after a new mount", &before, &after);
+}
+
+/// A stack on a stack, both with one file system at the bottom, which is frozen again and
+/// again. What holds a directory of the lower stack may wait for the thaw, so what waits
+/// for that directory may not keep the freeze waiting. Lockdep looks on, where it is.
+fn nested_stacks_frozen_in_the_middle(t: &T) {
+    let rounds = t.scaled(40, 8);
+    let own = t.own_fs(Fs::Ext4, 64);
+    Tree::new(&own.at).dir("inner").dir("outer");
+    let inner = t
+        .stack()
+        .lower(|l| {
+            l.dir("d/sub");
+            for i in 0..rounds {
+                l.file(format!("d/file{i}"), "f")
+                    .file(format!("d/low{i}"), "l");
+                l.file(format!("d/emptied{i}/x"), "x");
+            }
+        })
+        .upper_in(&own.at.join("inner"))
+        .mount();
+    let outer = t
+        .stack()
+        .lowers_not_compared()
+        .lower_dir(inner.m("/"))
+        .upper_in(&own.at.join("outer"))
+        .mount();
+    let above = start("the upper stack", {
+        let outer = outer.clone();
+        move || {
+            for i in 0..rounds {
+                let at = |name: &str| outer.m(format!("d/{name}{i}"));
+                sys::write_file(at("new"), "n").works();
+                sys::rename(at("new"), at("moved")).works();
+                sys::unlink(at("low")).works();
+                sys::mkdir(at("low"), 0o755).works();
+                sys::unlink(at("emptied").join("x")).works();
+                sys::rename(at("low"), at("emptied")).works();
+                sys::chmod(at("file"), 0o600).works();
+                assert_names(at("emptied"), &[]);
+                sys::rmdir(at("emptied")).works();
+            }
+        }
+    });
+    let below = start("the lower stack", {
+        let inner = inner.clone();
+        move || {
+            for i in 0..rounds {
+                let at = |name: &str| inner.m(format!("d/{name}{i}"));
+                sys::write_file(at("inner"), "i").works();
+                sys::rename(at("inner"), inner.m(format!("d/sub/{i}"))).works();
+                sys::mkdir(at("inner"), 0o755).works();
+                sys::rmdir(at("inner")).works();
+            }
+        }
+    });
+    let (mut above, mut below) = (above, below);
+    while !above.is_done() || !below.is_done() {
+        let at = own.at.clone();
+        let frozen = now("freeze", move || sys::Frozen::freeze(&at)).works();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        frozen.thaw();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    above.finish();
+    below.finish();
+    let mut names: Vec<String> = (0..rounds)
+        .flat_map(|i| [format!("file{i}"), format!("moved{i}")])
+        .chain(["sub".to_string()])
+        .collect();
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_names(outer.m("d"), &names);
+    outer.finish();
+    inner.finish();
+    own.umount_and_check();
+    for o in [&outer, &inner] {
+        o.work_not_checked();
+    }
 }

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// To ask whether an object is still there may wait for a server: not while a directory is
+// locked.
+//
+// error: error[E0499]
+#![allow(unused_imports)]
+
+use crate::vfs::{dentry_ops::Flags, lock::*, Dentry, Mount};
+use kernel::prelude::*;
+
+#[expect(dead_code)]
+fn case(ctx: &mut Context<Nothing>, mnt: &Mount, dir: &Dentry, flags: Flags) -> Result {
+    let mut access = ctx.want_write(mnt)?;
+    let name = access.lock_name(dir, b"a")?;
+    dir.weak_revalidate(ctx, flags)?;
+    drop(name);
+    Ok(())
+}
