@@ -9,7 +9,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .PHONY: all module env shell run check check-stress check-conformance \
-	check-differential check-programs bench mount.rovl \
+	check-differential check-programs bench fuzz mount.rovl \
 	helper_install rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
@@ -134,6 +134,10 @@ check-differential: module
 	@ROVL_SEED=$(or $(SEED),$(ROVL_SEED)) $(IN) python3 tools/check.py --kernel $(KERNEL) \
 		--test $(or $(T),differential.random) --minutes $(or $(MINUTES),10)
 
+# On this machine, and only the parsers; of the module, tests in a virtual machine.
+fuzz: env
+	@$(IN) python3 tools/fuzz.py --seconds $$(( $(or $(MINUTES),1) * 60 )) $(T)
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -188,6 +192,8 @@ help:
 	@echo '                        filesystem, overlay and rovl (hours; T=SUITE: some of it)'
 	@echo '  make check-differential MINUTES=N [SEED=N]   random operations on rovl, overlay'
 	@echo '                        and a plain tree, and what differs'
+	@echo '  make fuzz MINUTES=N   fuzz the parsers of what is on disk, each for N minutes, in'
+	@echo '                        build/fuzz (T=TARGET: one of them)'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (about 8 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'

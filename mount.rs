@@ -8,11 +8,11 @@
 //! not built here yet is refused by its name, unless the value says what rovl
 //! does anyway.
 //!
-//! * [`split`]: the syntax of a list of layers;
 //! * [`stack`]: the layers that were named become a stack;
 //! * [`workdir`]: the work directory is made, swept, and tried out.
 
 use crate::{
+    format::lowerdir,
     layers::Layers,
     vfs::{
         fs_context::{Log, Parameter, Purpose, Value},
@@ -24,7 +24,6 @@ use crate::{
 };
 use kernel::{error::Error, fmt, prelude::*, str::CString};
 
-mod split;
 mod stack;
 mod workdir;
 
@@ -305,7 +304,7 @@ impl Mounting {
             return Ok(());
         }
         self.style = Some(Style::List);
-        for layer in split::Split::new(written.to_bytes()) {
+        for layer in lowerdir::Split::new(written.to_bytes()) {
             let layer = layer.map_err(|e| malformed(e, self.lower.len(), log))?;
             let name = unescaped(layer)?;
             let given = self.directory(context, Role::Lower, Value::String(&name), log)?;
@@ -368,7 +367,7 @@ impl Mounting {
 /// A name as it is written, without its escapes.
 fn unescaped(written: &[u8]) -> Result<CString> {
     let mut bytes = KVec::with_capacity(written.len().saturating_add(1), GFP_KERNEL)?;
-    for c in split::unescape(written) {
+    for c in lowerdir::unescape(written) {
         bytes.push(c, GFP_KERNEL)?;
     }
     bytes.push(0, GFP_KERNEL)?;
@@ -376,10 +375,10 @@ fn unescaped(written: &[u8]) -> Result<CString> {
     Ok(CString::try_from(name)?)
 }
 
-fn malformed(what: split::Malformed, before: usize, log: &Log<'_>) -> Error {
+fn malformed(what: lowerdir::Malformed, before: usize, log: &Log<'_>) -> Error {
     let number = before.saturating_add(1);
     match what {
-        split::Malformed::Empty => {
+        lowerdir::Malformed::Empty => {
             refuse!(
                 log,
                 EINVAL,
@@ -387,13 +386,13 @@ fn malformed(what: split::Malformed, before: usize, log: &Log<'_>) -> Error {
                 number
             )
         }
-        split::Malformed::DataOnly => refuse!(
+        lowerdir::Malformed::DataOnly => refuse!(
             log,
             EINVAL,
             "lowerdir: data-only layers ('::', before layer {}) are not supported yet",
             number
         ),
-        split::Malformed::Backslash => {
+        lowerdir::Malformed::Backslash => {
             refuse!(log, EINVAL, "lowerdir: nothing follows the last backslash")
         }
     }

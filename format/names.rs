@@ -14,6 +14,8 @@ pub(crate) struct Names {
     pub(crate) whiteout: &'static CStr,
     pub(crate) impure: &'static CStr,
     pub(crate) origin: &'static CStr,
+    pub(crate) redirect: &'static CStr,
+    pub(crate) metacopy: &'static CStr,
     /// Which protections (`chattr +a`, `+i`) an upper object has.
     pub(crate) protattr: &'static CStr,
 }
@@ -26,6 +28,8 @@ pub(crate) static TRUSTED: Names = Names {
     whiteout: c"trusted.overlay.whiteout",
     impure: c"trusted.overlay.impure",
     origin: c"trusted.overlay.origin",
+    redirect: c"trusted.overlay.redirect",
+    metacopy: c"trusted.overlay.metacopy",
     protattr: c"trusted.overlay.protattr",
 };
 
@@ -37,6 +41,8 @@ pub(crate) static USER: Names = Names {
     whiteout: c"user.overlay.whiteout",
     impure: c"user.overlay.impure",
     origin: c"user.overlay.origin",
+    redirect: c"user.overlay.redirect",
+    metacopy: c"user.overlay.metacopy",
     protattr: c"user.overlay.protattr",
 };
 

@@ -32,6 +32,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
+import fuzz  # noqa: E402
 import models  # noqa: E402
 import rooms  # noqa: E402
 import stack  # noqa: E402
@@ -41,9 +42,11 @@ from vm import kill_all, run  # noqa: E402
 ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
 MOUNT_HELPER = TOP / "tools" / "mount-rovl"
+FUZZ = TOP / "tools" / "fuzz"
 BUILD = TOP / "build" / "selftests"
 PROGRAM = BUILD / "release" / "rovl_tests"
 LINES_OF_OUTPUT = 60        # shown of a check that failed
+FUZZ_SECONDS = 10           # for each target
 
 # How much slower the debug kernel is, and with that how much less is done on it.
 DEBUG_DIVISOR = 8
@@ -146,6 +149,18 @@ def check_mount_helper() -> None:
     cargo("test", "--release", "--locked", crate=MOUNT_HELPER)
 
 
+def check_parsers() -> None:
+    """The parsers of format/ on this machine: format, lints and unit tests."""
+    cargo("fmt", "--check", crate=FUZZ)
+    cargo("clippy", "--release", "--locked", "--all-targets", "--", "-Dwarnings", crate=FUZZ)
+    cargo("test", "--locked", crate=FUZZ)
+
+
+def check_fuzz() -> str:
+    """None of them fails on what a fuzzer makes up in a short time."""
+    return fuzz.check(FUZZ_SECONDS, at_once=2)
+
+
 def check_tools() -> None:
     """The unit tests of the tools."""
     for directory in sorted({p.parent for p in (TOP / "tools").rglob("test_*.py")}):
@@ -222,6 +237,8 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
         ("selftests.unittest", check_selftests_units),
         ("tools.unittest", check_tools),
         ("tools.mount_rovl", check_mount_helper),
+        ("tools.parsers", check_parsers),
+        ("tools.fuzz", check_fuzz),
     ]
     for case in compile_fail_cases():
         checks.append((f"compile_fail.{case.stem}",
@@ -231,12 +248,14 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
 
 # Checks of one lane share a directory and run one after the other, beside those of the
 # other lanes; searches of the models have a directory each. One CPU is enough for a check.
-LANES = {"others": 1, "compile_fail": 1, "models": os.cpu_count() or 1}
+LANES = {"others": 1, "fuzz": 1, "compile_fail": 1, "models": os.cpu_count() or 1}
 
 
 def lane(name: str) -> str:
     if name.startswith(("model.copyup_", "model.mutant_")):
         return "models"
+    if name == "tools.fuzz":
+        return "fuzz"
     return "compile_fail" if name.startswith("compile_fail.") else "others"
 
 
@@ -261,7 +280,7 @@ def run_host_checks(checks: Iterable[tuple[str, Check]], results: Results) -> No
 def report_host_check(name: str, result: Check, results: Results) -> None:
     try:
         said = result()
-    except (CheckError, models.ModelError) as error:
+    except (CheckError, models.ModelError, fuzz.FuzzError) as error:
         for line in str(error).rstrip().split("\n")[-LINES_OF_OUTPUT:]:
             say(f"# {line}")
         say(f"not ok {name}")

@@ -18,8 +18,8 @@ mod command;
 mod mount;
 mod options;
 
-#[path = "../../../mount/split.rs"]
-mod split;
+#[path = "../../../format/lowerdir.rs"]
+mod lowerdir;
 
 use command::Command;
 use options::Plan;

@@ -2,7 +2,7 @@
 
 //! The option string, and what is to be done with each option.
 
-use crate::split::{unescape, Malformed, Split};
+use crate::lowerdir::{unescape, Malformed, Split};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags};
 
 /// An option for the filesystem or its superblock.

@@ -2,8 +2,7 @@
 
 //! The syntax of `lowerdir=`: layers between colons, and what a backslash does.
 //!
-//! Uses nothing but `core`, so that `tools/mount-rovl` reads a list of layers
-//! the same way, and its tests run anywhere.
+//! `tools/mount-rovl` reads a list of layers by this, too.
 
 /// What is wrong with a list of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
