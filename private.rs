@@ -17,28 +17,38 @@
 //! the two flags as `chattr` names them, and the overlay inode has the flag.
 
 use crate::{
-    format::names::Names,
+    format::{
+        names::Names,
+        protattr::{self, Protection},
+    },
     layers::Layers,
     vfs::{
+        self,
         fileattr::{self, FileAttr, Flag},
         lock::WriteAccess,
         xattr, Dentry, Inode, Path,
     },
 };
-use kernel::prelude::*;
+use core::fmt;
+use kernel::{prelude::*, str::BStr};
 
-/// The flags that upper objects have in [`Names::protattr`] only, with their letters,
-/// in the order in which they are written.
-pub(crate) const PROTECTION: [(u8, Flag); 2] = [(b'a', Flag::Append), (b'i', Flag::Immutable)];
+/// The flags that upper objects have in [`Names::protattr`] only.
+pub(crate) const PROTECTION: [Flag; 2] = [Flag::Append, Flag::Immutable];
 /// The flags that a copy takes over, as far as its filesystem has them.
 const COPIED: [Flag; 3] = [Flag::Sync, Flag::NoAtime, Flag::NoDump];
 
-/// The flags of [`PROTECTION`] in `attr`, as they are in `i_flags`.
-pub(crate) fn protection_of(attr: &FileAttr) -> u32 {
-    PROTECTION
-        .iter()
-        .filter(|(_, flag)| attr.has(*flag))
-        .fold(0, |flags, (_, flag)| flags | flag.inode_flag())
+/// Which of [`PROTECTION`] are in `attr`.
+pub(crate) fn protection_of(attr: &FileAttr) -> Protection {
+    Protection {
+        append: attr.has(Flag::Append),
+        immutable: attr.has(Flag::Immutable),
+    }
+}
+
+/// A protection as it is in `i_flags`.
+pub(crate) fn inode_flags(protection: Protection) -> u32 {
+    let flag = |is_set, flag: Flag| if is_set { flag.inode_flag() } else { 0 };
+    flag(protection.append, Flag::Append) | flag(protection.immutable, Flag::Immutable)
 }
 
 /// Makes [`Names::protattr`] of an upper object say what `attr` says.
@@ -48,14 +58,9 @@ pub(crate) fn write_protection(
     upper: &Dentry,
     attr: &FileAttr,
 ) -> Result {
-    let mut value = KVec::with_capacity(PROTECTION.len(), GFP_KERNEL)?;
-    for (letter, flag) in PROTECTION {
-        if attr.has(flag) {
-            value.push(letter, GFP_KERNEL)?;
-        }
-    }
+    let value = protection_of(attr).value();
     if !value.is_empty() {
-        return access.set_xattr(upper, names.protattr, &value, 0);
+        return access.set_xattr(upper, names.protattr, value, 0);
     }
     match access.remove_xattr(upper, names.protattr) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),
@@ -63,17 +68,27 @@ pub(crate) fn write_protection(
     }
 }
 
-/// What [`Names::protattr`] of an upper object says, as it is in `i_flags`. One that
-/// cannot be read protects nothing.
-fn read_protection(names: &Names, upper: Path<'_>) -> u32 {
-    // What does not fit was not written by an overlay that we know.
-    let mut value = [0; 32];
-    let len = xattr::get(upper, names.protattr, &mut value).unwrap_or(0);
-    let letters = value.get(..len).unwrap_or_default();
-    PROTECTION
-        .iter()
-        .filter(|(letter, _)| letters.contains(letter))
-        .fold(0, |flags, (_, flag)| flags | flag.inode_flag())
+/// What [`Names::protattr`] of an upper object says. One that cannot be read, or has no
+/// meaning, protects nothing.
+fn read_protection(names: &Names, upper: Path<'_>) -> Protection {
+    let mut value = [0; protattr::MAX_LEN];
+    let Ok(len) = xattr::get(upper, names.protattr, &mut value) else {
+        return Protection::default();
+    };
+    Protection::parse(value.get(..len).unwrap_or_default()).unwrap_or_else(|why| {
+        warn_of_mark(upper.dentry, "protattr", format_args!("{why}"));
+        Protection::default()
+    })
+}
+
+/// Tells of a mark of an object of the upper layer that has no meaning.
+#[cold]
+#[inline(never)]
+pub(crate) fn warn_of_mark(upper: &Dentry, mark: &str, why: fmt::Arguments<'_>) {
+    if vfs::may_warn() {
+        let name = upper.name();
+        pr_warn!("{}: malformed {}, {}\n", BStr::from_bytes(&name), mark, why);
+    }
 }
 
 /// Whether an object may have the flags of [`PROTECTION`]. Symlinks and special
@@ -89,7 +104,7 @@ pub(crate) fn flags_of(layers: &Layers, real: Path<'_>, is_upper: bool) -> Resul
     let below = real.inode()?;
     let mut flags = below.flags();
     if is_upper && can_be_protected(below) {
-        flags |= layers.as_mounter(|| read_protection(layers.names, real));
+        flags |= inode_flags(layers.as_mounter(|| read_protection(layers.names, real)));
     }
     Ok(flags)
 }
@@ -106,7 +121,7 @@ pub(crate) fn copy_up_flags(
     let Some(old) = fileattr::get(from)? else {
         return Ok(());
     };
-    if protection_of(&old) != 0 {
+    if protection_of(&old) != Protection::default() {
         match write_protection(access, names, to, &old) {
             // It stays protected until it is evicted, and then is not.
             Err(e) if e == EOPNOTSUPP => {}

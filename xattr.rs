@@ -7,7 +7,7 @@
 
 use crate::{
     copyup,
-    format::names::Names,
+    format::{names::Names, protattr::Protection},
     inode,
     layers::{self, Rovl},
     private::{self, PROTECTION},
@@ -205,7 +205,7 @@ impl FileattrOperations for Rovl {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
         layers::of(inode).as_mounter(|| attr.read(real.path))?;
-        for (_, flag) in PROTECTION {
+        for flag in PROTECTION {
             if inode.flags() & flag.inode_flag() != 0 {
                 attr.set(flag, true);
             }
@@ -219,19 +219,20 @@ impl FileattrOperations for Rovl {
         attr: &FileAttr,
     ) -> Result {
         let inode = dentry.node()?;
-        if private::protection_of(attr) != 0 && !private::can_be_protected(inode) {
+        let protection = private::protection_of(attr);
+        if protection != Protection::default() && !private::can_be_protected(inode) {
             return Err(EOPNOTSUPP);
         }
         change_upper(ctx, dentry, inode, |access, upper| {
             let mut below = attr.clone();
-            for (_, flag) in PROTECTION {
+            for flag in PROTECTION {
                 below.set(flag, false);
             }
             // First, since it ends a protection that was not made by us and
             // would keep us from changing attributes.
             access.set_fileattr(upper, &below)?;
             private::write_protection(access, layers::of(inode).names, upper, attr)?;
-            inode.set_flags_from(upper.positive()?, private::protection_of(attr));
+            inode.set_flags_from(upper.positive()?, private::inode_flags(protection));
             Ok(())
         })
     }

@@ -6,6 +6,7 @@
 #include <linux/fs_stack.h>
 #include <linux/lockdep.h>
 #include <linux/namei.h>
+#include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/user_namespace.h>
 
@@ -14,6 +15,12 @@
 #define CREATE_TRACE_POINTS
 #include "rovl_trace.h"
 
+bool rovl_may_warn(void)
+{
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&limit);
+}
 struct inode *rovl_d_inode(const struct dentry *dentry) { return d_inode(dentry); }
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry) { return d_inode_rcu(dentry); }
 bool rovl_d_is_negative(const struct dentry *dentry) { return d_is_negative(dentry); }

@@ -16,6 +16,7 @@
 
 struct inode *rovl_d_inode(const struct dentry *dentry);
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry);
+bool rovl_may_warn(void);
 bool rovl_d_is_negative(const struct dentry *dentry);
 bool rovl_d_unhashed(const struct dentry *dentry);
 bool rovl_d_can_lookup(const struct dentry *dentry);

@@ -82,3 +82,10 @@ pub(crate) fn to_count<T: TryInto<isize>>(r: Result<T>) -> isize {
 pub(crate) fn from_count(n: isize) -> Result<usize> {
     usize::try_from(n).map_err(|_| Error::from_errno(n as c_int))
 }
+
+/// Whether a warning may be printed that others can cause at will, as often as they like
+/// (`printk_ratelimited`): at most ten in five seconds, of all of them.
+pub(crate) fn may_warn() -> bool {
+    // SAFETY: no requirements.
+    unsafe { bindings::rovl_may_warn() }
+}
