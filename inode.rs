@@ -21,7 +21,7 @@ pub(crate) struct LowerObject {
     /// Index into [`Layers::lower`].
     pub(crate) layer: usize,
     pub(crate) dentry: ARef<Dentry>,
-    /// For a directory: regular files in it may be whiteouts.
+    /// For a directory: regular files in it may be whiteouts when it is listed.
     pub(crate) xattr_whiteouts: bool,
 }
 
@@ -68,8 +68,6 @@ pub(crate) struct Objects {
     pub(crate) origin: Option<Identity>,
     /// For an upper directory: it may hold objects whose origin is elsewhere.
     pub(crate) impure: bool,
-    /// As [`LowerObject::xattr_whiteouts`], for an upper directory.
-    pub(crate) xattr_whiteouts: bool,
 }
 
 impl Objects {
@@ -115,8 +113,6 @@ pub(crate) struct OverlayInode {
     pub(crate) origin: Option<Identity>,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
-    /// See [`Objects::xattr_whiteouts`].
-    pub(crate) xattr_whiteouts: bool,
     /// A directory whose upper one has been made opaque since it was found: its
     /// lower parts are not to be seen any more.
     opaque: Atomic<bool>,
@@ -251,7 +247,6 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         lower: objects.lower,
         origin: objects.origin,
         impure: Atomic::new(objects.impure),
-        xattr_whiteouts: objects.xattr_whiteouts,
         opaque: Atomic::new(false),
         listing: below
             .is_dir()

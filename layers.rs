@@ -3,7 +3,7 @@
 //! A layer, the stack of layers, and what each can do.
 
 use crate::{
-    format::names::Names,
+    format::names::{self, Names},
     vfs::{self, in_use::InUseMark, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
 };
 use kernel::{cred::Credential, prelude::*, str::CString, sync::aref::ARef};
@@ -86,9 +86,10 @@ pub(crate) struct LayerFs {
     /// What `st_dev` says for its files when the layers are on several
     /// filesystems.
     pub(crate) pseudo_dev: vfs::attr::AnonDev,
-    /// Whether file handles can be decoded (NFS export), so that the origin of
-    /// a copied-up file can be found again.
-    pub(crate) has_file_handles: bool,
+    /// Whether a file handle with its UUID leads to a file of it, so that the origin of
+    /// a copied-up file can be found again: it can decode them (NFS export), and no
+    /// other can be meant.
+    pub(crate) is_found_by_uuid: bool,
 }
 
 /// The writable layer and its work directory.
@@ -154,6 +155,11 @@ impl Layers {
     /// be shown as they are, with the `st_dev` of the mount.
     pub(crate) fn on_one_filesystem(&self) -> bool {
         self.filesystems.len() == 1
+    }
+
+    /// Whether marks are `user.*` attributes, which the mounter needs the right to read.
+    pub(crate) fn is_userxattr(&self) -> bool {
+        core::ptr::eq(self.names, &names::USER)
     }
 
     /// Acts as the mounter while `f` runs.

@@ -3,87 +3,212 @@
 //! One name through all the layers.
 
 use crate::{
+    format::{
+        dir::Opacity,
+        handle::{self, Handle},
+        metacopy::{self, Malformed, Metacopy},
+        redirect::Redirect,
+        uuid::Uuid,
+    },
     inode::{self, Identity, LowerObject, Objects},
-    layers::{self, Layers, Rovl},
+    layers::{self, Layer, Layers, Rovl},
+    private,
     vfs::{
+        self,
         dentry_ops::{self, DentryOperations},
-        export::Handle,
+        export::{can_decode, Handle as FileHandle, MAX_HANDLE_LEN},
+        inode::Kind,
         lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
         Dentry, Inode, Path,
     },
-    whiteout::{self, Opacity},
+    whiteout,
 };
-use kernel::{prelude::*, sync::aref::ARef};
+use core::fmt;
+use kernel::{error::Error, prelude::*, str::BStr, sync::aref::ARef};
 
 /// What one layer has to say about a name.
 enum Answer {
     /// Nothing: ask the next layer.
     Silent,
-    /// There is no such name, whatever is below.
-    Whiteout,
+    /// Nothing more is to be seen of the name, here or below.
+    End,
     /// An object that is merged with nothing below: no directory, or an opaque
     /// one.
     Final(ARef<Dentry>),
     /// A directory, to be merged with those below.
     Merged {
         dentry: ARef<Dentry>,
-        /// Regular files in it may be whiteouts.
+        /// Regular files in it may be whiteouts when it is listed.
         xattr_whiteouts: bool,
     },
 }
 
-/// Asks one layer for `name` in its part of a directory, where regular files
-/// may be whiteouts or not.
-fn ask(
+/// What one layer is asked about a name.
+struct Question<'a> {
+    layers: &'a Layers,
+    layer: &'a Layer,
+    /// The directory of the layer.
+    dir: &'a Dentry,
+    name: &'a [u8],
+    is_upper: bool,
+    /// No layer is left to be asked, so nothing that is said of those below matters.
+    is_last: bool,
+    /// There is a directory of this name above.
+    is_directory: bool,
+}
+
+/// What has a name in a directory of a layer: a whiteout, or an object.
+enum Entry {
+    Whiteout,
+    Object(ARef<Dentry>),
+}
+
+/// Looks a name up in a directory of a layer.
+fn look(
     may_lock: &mut impl MayLockDirectory,
     layers: &Layers,
-    (dir, xattr_whiteouts): (Path<'_>, bool),
+    dir: Path<'_>,
     name: &[u8],
-) -> Result<Answer> {
+) -> Result<Option<Entry>> {
     let dentry = match dir.lookup(may_lock, name) {
         Ok(dentry) => dentry,
         // A name too long for this layer is a name it does not have.
-        Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(Answer::Silent),
+        Err(e) if e == ENOENT || e == ENAMETOOLONG => return Ok(None),
         Err(e) => return Err(e),
     };
-    let object = Path::new(dir.mnt, &dentry);
-    let found = object.inode()?;
-    if found.is_whiteout() {
-        return Ok(Answer::Whiteout);
-    }
-    if found.is_dir() {
+    let is_whiteout = whiteout::is_whiteout(layers.names, Path::new(dir.mnt, &dentry))?;
+    Ok(Some(match is_whiteout {
+        true => Entry::Whiteout,
+        false => Entry::Object(dentry),
+    }))
+}
+
+impl Question<'_> {
+    fn ask(&self, may_lock: &mut impl MayLockDirectory) -> Result<Answer> {
+        let dir = self.layer.path(self.dir);
+        let dentry = match look(may_lock, self.layers, dir, self.name)? {
+            None => return Ok(Answer::Silent),
+            Some(Entry::Whiteout) => return Ok(Answer::End),
+            Some(Entry::Object(dentry)) => dentry,
+        };
+        let object = self.layer.path(&dentry);
+        let found = object.inode()?;
+        if !found.is_dir() {
+            if self.is_directory {
+                return Ok(Answer::End);
+            }
+            self.check_has_data(object)?;
+            return Ok(Answer::Final(dentry));
+        }
         if !dentry.can_lookup() {
             return Err(EREMOTE);
         }
-        if layers.is_written_to(found) {
+        if self.layers.is_written_to(found) {
             // An upper or work directory inside a lower layer: what is made in
             // it would be seen twice, and there is no end to it.
             return Err(ELOOP);
         }
-        let opacity = whiteout::opacity(layers.names, object)?;
-        return Ok(match opacity {
-            Opacity::Opaque => Answer::Final(dentry),
-            Opacity::Merged | Opacity::XattrWhiteouts => Answer::Merged {
-                dentry,
-                xattr_whiteouts: opacity == Opacity::XattrWhiteouts,
-            },
-        });
+        if self.is_last {
+            return Ok(Answer::Final(dentry));
+        }
+        let opacity = whiteout::opacity(self.layers.names, object)?;
+        if opacity == Some(Opacity::Opaque) {
+            return Ok(Answer::Final(dentry));
+        }
+        self.check_not_redirected(object)?;
+        Ok(Answer::Merged {
+            dentry,
+            xattr_whiteouts: !self.is_upper && opacity == Some(Opacity::XattrWhiteouts),
+        })
     }
-    if xattr_whiteouts && whiteout::is_whiteout(layers.names, object)? {
-        return Ok(Answer::Whiteout);
-    }
-    Ok(Answer::Final(dentry))
-}
 
-/// [`ask`]s the layer of a lower part.
-fn ask_part(
-    may_lock: &mut impl MayLockDirectory,
-    layers: &Layers,
-    part: &LowerObject,
-    name: &[u8],
-) -> Result<Answer> {
-    let dir = (part.path(layers)?, part.xattr_whiteouts);
-    ask(may_lock, layers, dir, name)
+    /// Whether an error says that there is no such mark. One of `user.*` may be on an
+    /// object that the mounter may not read: he still goes through a directory that he
+    /// cannot list.
+    fn is_none(&self, error: Error) -> bool {
+        let is_unreadable = error == EACCES && self.layers.is_userxattr();
+        error == ENODATA || error == EOPNOTSUPP || is_unreadable
+    }
+
+    /// Refuses a file whose data is in a layer below: without following it there, a hole
+    /// would be shown, and what is written would be lost.
+    fn check_has_data(&self, file: Path<'_>) -> Result {
+        if file.inode()?.kind() != Kind::Regular {
+            return Ok(());
+        }
+        let name = self.layers.names.metacopy;
+        let len = match vfs::xattr::get(file, name, &mut []) {
+            Ok(len) => len,
+            Err(e) if self.is_none(e) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        self.refuse_metacopy(file, len)
+    }
+
+    /// As overlayfs, which looks at the value only when it follows it.
+    #[cold]
+    fn refuse_metacopy(&self, file: Path<'_>, len: usize) -> Result {
+        let mut value = [0; metacopy::MAX_LEN];
+        let value = match vfs::xattr::get(file, self.layers.names.metacopy, &mut value) {
+            Ok(len) => Metacopy::parse(value.get(..len).unwrap_or_default()),
+            Err(_) => Err(Malformed::Long(len)),
+        };
+        match value {
+            Err(why @ Malformed::Short(_)) => {
+                return Err(self.refuse(EIO, format_args!("malformed metacopy, {why}")));
+            }
+            _ if !self.is_last => {
+                self.check_redirect_form(file)?;
+            }
+            _ => {}
+        }
+        Err(match value {
+            Ok(_) => self.refuse(EPERM, format_args!("refusing to follow metacopy")),
+            Err(why) => self.refuse(
+                EPERM,
+                format_args!("refusing to follow metacopy, which is malformed, {why}"),
+            ),
+        })
+    }
+
+    /// Refuses a directory that is called otherwise below: what is merged would not be
+    /// its parts, and what was deleted would be seen again.
+    fn check_not_redirected(&self, dir: Path<'_>) -> Result {
+        match self.check_redirect_form(dir)? {
+            true => Err(self.refuse(EPERM, format_args!("refusing to follow redirect"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether an object has a redirect, which may lead anywhere.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it cannot be one.
+    fn check_redirect_form(&self, object: Path<'_>) -> Result<bool> {
+        let name = self.layers.names.redirect;
+        let value = match vfs::xattr::get_alloc(object, name) {
+            Ok(value) => value,
+            Err(e) if self.is_none(e) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        match Redirect::parse(&value) {
+            Err(why) if why.is_of_overlayfs() => {
+                Err(self.refuse(EINVAL, format_args!("malformed redirect, {why}")))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Says why there is nothing to be seen of what has been found.
+    #[cold]
+    fn refuse(&self, error: Error, why: fmt::Arguments<'_>) -> Error {
+        if vfs::may_warn() {
+            let (layer, name) = (BStr::from_bytes(self.layer.name.to_bytes()), self.name);
+            pr_warn!("{}: {} in layer {}\n", BStr::from_bytes(name), why, layer);
+        }
+        error
+    }
 }
 
 /// Looks `name` up in all the layers of `dir`, with the mounter's credentials.
@@ -100,44 +225,52 @@ pub(crate) fn find(
             lower: KVec::new(),
             origin: None,
             impure: false,
-            xattr_whiteouts: false,
         };
+        let parts = dir.data().lower_parts();
 
         if let Some(upper_dir) = dir.data().upper() {
-            let upper_dir = Path::new(layers.upper_mnt()?, upper_dir);
-            let asked = (upper_dir, dir.data().xattr_whiteouts);
-            match ask(may_lock, layers, asked, name)? {
+            let question = Question {
+                layers,
+                layer: &layers.upper()?.layer,
+                dir: upper_dir,
+                name,
+                is_upper: true,
+                is_last: parts.is_empty(),
+                is_directory: false,
+            };
+            match question.ask(may_lock)? {
                 Answer::Silent => {}
-                Answer::Whiteout => return Ok(None),
+                Answer::End => return Ok(None),
                 Answer::Final(dentry) => {
                     return Ok(Some(upper_only(may_lock, layers, found, dentry)?));
                 }
-                Answer::Merged {
-                    dentry,
-                    xattr_whiteouts,
-                } => {
-                    let object = Path::new(upper_dir.mnt, &dentry);
-                    found.xattr_whiteouts = xattr_whiteouts;
+                Answer::Merged { dentry, .. } => {
+                    let object = question.layer.path(&dentry);
                     found.impure = whiteout::is_impure(layers.names, object)?;
                     found.upper = Some(dentry);
                 }
             }
         }
 
-        for part in dir.data().lower_parts() {
-            let (dentry, xattr_whiteouts, last) = match ask_part(may_lock, layers, part, name)? {
+        for (i, part) in parts.iter().enumerate() {
+            let question = Question {
+                layers,
+                layer: layers.lower(part.layer)?,
+                dir: &part.dentry,
+                name,
+                is_upper: false,
+                is_last: i.saturating_add(1) == parts.len(),
+                is_directory: found.upper.is_some() || !found.lower.is_empty(),
+            };
+            let (dentry, xattr_whiteouts, last) = match question.ask(may_lock)? {
                 Answer::Silent => continue,
-                Answer::Whiteout => break,
+                Answer::End => break,
                 Answer::Final(dentry) => (dentry, false, true),
                 Answer::Merged {
                     dentry,
                     xattr_whiteouts,
                 } => (dentry, xattr_whiteouts, false),
             };
-            let has_dir = found.upper.is_some() || !found.lower.is_empty();
-            if has_dir && !dentry.positive()?.is_dir() {
-                break;
-            }
             let object = LowerObject {
                 layer: part.layer,
                 dentry,
@@ -250,10 +383,10 @@ pub(crate) fn is_in_lower(
     let layers = layers::of(dir);
     layers.as_mounter(|| {
         for part in dir.data().lower_parts() {
-            match ask_part(may_lock, layers, part, name)? {
-                Answer::Silent => {}
-                Answer::Whiteout => return Ok(false),
-                Answer::Final(_) | Answer::Merged { .. } => return Ok(true),
+            match look(may_lock, layers, part.path(layers)?, name)? {
+                None => {}
+                Some(Entry::Whiteout) => return Ok(false),
+                Some(Entry::Object(_)) => return Ok(true),
             }
         }
         Ok(false)
@@ -272,52 +405,6 @@ pub(crate) fn ino_of_entry(
     Ok(objects.identity(layers)?.ino)
 }
 
-/// `overlay.origin`: where an object of the upper layer was copied from. On
-/// disk a version, a magic number, the length of the whole, flags, the type of
-/// the handle, the UUID of its filesystem, and the handle.
-struct Origin {
-    uuid: [u8; 16],
-    handle: Handle,
-}
-
-const ORIGIN_VERSION: u8 = 0;
-const ORIGIN_MAGIC: u8 = 0xfb;
-const ORIGIN_HEADER_LEN: usize = 21;
-const ORIGIN_MAX_LEN: usize = ORIGIN_HEADER_LEN + crate::vfs::export::MAX_HANDLE_LEN;
-/// The handle is in big-endian words.
-const ORIGIN_BIG_ENDIAN: u8 = 1 << 0;
-/// The handle is the same in both byte orders.
-const ORIGIN_ANY_ENDIAN: u8 = 1 << 1;
-/// The handle names an upper object; that is another mark's.
-const ORIGIN_PATH_UPPER: u8 = 1 << 2;
-
-impl Origin {
-    fn parse(value: &[u8]) -> Option<Self> {
-        let [version, magic, len, flags, kind, rest @ ..] = value else {
-            return None;
-        };
-        let (uuid, handle) = rest.split_first_chunk::<16>()?;
-        let native = if cfg!(target_endian = "big") {
-            ORIGIN_BIG_ENDIAN
-        } else {
-            0
-        };
-        let known = ORIGIN_BIG_ENDIAN | ORIGIN_ANY_ENDIAN | ORIGIN_PATH_UPPER;
-        if *version != ORIGIN_VERSION
-            || *magic != ORIGIN_MAGIC
-            || usize::from(*len) != value.len()
-            || flags & !known != 0
-            || (flags & ORIGIN_ANY_ENDIAN == 0 && flags & ORIGIN_BIG_ENDIAN != native)
-        {
-            return None;
-        }
-        Some(Self {
-            uuid: *uuid,
-            handle: Handle::from_bytes(*kind, handle).ok()?,
-        })
-    }
-}
-
 /// The value of `overlay.origin` for a copy of `object`; empty if its
 /// filesystem has no handles, which says "a copy, of I cannot say what".
 pub(crate) fn origin_value(
@@ -326,25 +413,22 @@ pub(crate) fn origin_value(
 ) -> Result<KVec<u8>> {
     let mut value = KVec::new();
     let sb = object.inode()?.super_block();
-    if !crate::vfs::export::can_decode(sb) {
+    if !can_decode(sb) {
         return Ok(value);
     }
-    let Ok(handle) = Handle::encode(may_lock, object.dentry) else {
+    let Ok(found) = FileHandle::encode(may_lock, object.dentry) else {
         return Ok(value);
     };
-    let Ok(len) = u8::try_from(ORIGIN_HEADER_LEN.saturating_add(handle.len_bytes())) else {
-        return Ok(value);
+    let fid = found.to_bytes();
+    let handle = Handle {
+        is_upper: false,
+        kind: found.kind(),
+        uuid: Uuid(sb.uuid()),
+        fid: fid.get(..found.len_bytes()).ok_or(EOVERFLOW)?,
     };
-    let flags = if cfg!(target_endian = "big") {
-        ORIGIN_BIG_ENDIAN
-    } else {
-        0
-    };
-    let header = [ORIGIN_VERSION, ORIGIN_MAGIC, len, flags, handle.kind()];
-    value.extend_from_slice(&header, GFP_KERNEL)?;
-    value.extend_from_slice(&sb.uuid(), GFP_KERNEL)?;
-    for byte in handle.bytes() {
-        value.push(byte, GFP_KERNEL)?;
+    if let Some(header) = handle.header() {
+        value.extend_from_slice(&header, GFP_KERNEL)?;
+        value.extend_from_slice(handle.fid, GFP_KERNEL)?;
     }
     Ok(value)
 }
@@ -359,16 +443,26 @@ fn origin_of(
     if !layers.trusts_handles {
         return None;
     }
-    let mut value = [0; ORIGIN_MAX_LEN];
-    let len = crate::vfs::xattr::get(object, layers.names.origin, &mut value).ok()?;
-    let origin = Origin::parse(value.get(..len)?)?;
+    let mut value = [0; handle::HEADER_LEN + MAX_HANDLE_LEN];
+    let len = vfs::xattr::get(object, layers.names.origin, &mut value).ok()?;
+    let origin = match Handle::parse(value.get(..len)?) {
+        Ok(origin) => origin,
+        // Copied up from who knows where.
+        Err(_) if len == 0 => return None,
+        Err(why) => {
+            if !why.is_foreign() {
+                private::warn_of_mark(object.dentry, "origin", format_args!("{why}"));
+            }
+            return None;
+        }
+    };
+    let file = FileHandle::from_bytes(origin.kind, origin.fid).ok()?;
     for layer in &layers.lower {
-        let sb = layer.root().super_block();
         let fs = layers.filesystems.get(layer.fs)?;
-        if !fs.has_file_handles || sb.uuid() != origin.uuid {
+        if !fs.is_found_by_uuid || Uuid(layer.root().super_block().uuid()) != origin.uuid {
             continue;
         }
-        let Ok(dentry) = origin.handle.decode(may_lock, &layer.mnt) else {
+        let Ok(dentry) = file.decode(may_lock, &layer.mnt) else {
             continue;
         };
         let inode = dentry.inode()?;

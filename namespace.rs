@@ -241,7 +241,6 @@ fn new_inode(dir: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>
             lower: KVec::new(),
             origin: None,
             impure: false,
-            xattr_whiteouts: false,
         },
     )
 }

@@ -55,7 +55,7 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
         let upper = Part {
             path: Path::new(layers.upper_mnt()?, upper),
             names: layers.names,
-            has_xattr_whiteouts: dir.data().xattr_whiteouts,
+            has_xattr_whiteouts: false,
         };
         parts.push(upper, GFP_KERNEL)?;
     }
@@ -291,7 +291,7 @@ impl OnlyPart {
     fn open(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<Option<Self>> {
         let (data, layers) = (dir.data(), layers::of(dir));
         let (path, layer) = match (data.upper(), data.lower_parts()) {
-            (Some(upper), []) if !data.impure.load(Relaxed) && !data.xattr_whiteouts => {
+            (Some(upper), []) if !data.impure.load(Relaxed) => {
                 (Path::new(layers.upper_mnt()?, upper), None)
             }
             (None, [part]) if !part.xattr_whiteouts => (part.path(layers)?, Some(part.layer)),

@@ -6,8 +6,9 @@
 //!
 //! * a **whiteout** says that the name exists in no layer below. It is a
 //!   character device 0/0; or, for filesystems that cannot have one, an empty
-//!   regular file with the xattr `overlay.whiteout`, in a directory whose
-//!   `overlay.opaque` is `x`;
+//!   regular file with the xattr `overlay.whiteout`. Its directory, of a lower
+//!   layer, says by `x` for `overlay.opaque` that such files have to be looked
+//!   for when it is listed;
 //! * an **opaque** directory (`overlay.opaque` is `y`) hides the directories of
 //!   its name below;
 //! * an **impure** directory (`overlay.impure` is `y`) may hold objects that
@@ -15,7 +16,10 @@
 //!   says.
 
 use crate::{
-    format::names::Names,
+    format::{
+        dir::{self as marks, Opacity},
+        names::Names,
+    },
     layers::{self, Rovl, Upper},
     listing::List,
     vfs::{
@@ -29,40 +33,26 @@ use crate::{
 use core::ops::Deref;
 use kernel::{prelude::*, sync::atomic::Relaxed};
 
-/// What `overlay.opaque` of a directory says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opacity {
-    /// Nothing: it is merged with what is below.
-    Merged,
-    /// `y`.
-    Opaque,
-    /// `x`: merged, and may hold whiteouts that are regular files.
-    XattrWhiteouts,
-}
-
 /// Reads the opaque mark of a directory of a layer, as the mounter.
-pub(crate) fn opacity(names: &Names, dir: Path<'_>) -> Result<Opacity> {
-    let mut value = [0; 1];
-    match mark(dir, names.opaque, &mut value)? {
-        Some(_) if value == *b"y" => Ok(Opacity::Opaque),
-        Some(_) if value == *b"x" => Ok(Opacity::XattrWhiteouts),
-        _ => Ok(Opacity::Merged),
-    }
+pub(crate) fn opacity(names: &Names, dir: Path<'_>) -> Result<Option<Opacity>> {
+    let mut value = [0; marks::MAX_LEN];
+    let value = mark(dir, names.opaque, &mut value)?;
+    Ok(value.and_then(|value| marks::parse_opaque(value).ok()))
 }
 
-/// Whether regular files in this directory may be whiteouts.
+/// Whether regular files in this directory of a lower layer may be whiteouts.
 pub(crate) fn has_xattr_whiteouts(names: &Names, dir: Path<'_>) -> Result<bool> {
-    Ok(opacity(names, dir)? == Opacity::XattrWhiteouts)
+    Ok(opacity(names, dir)? == Some(Opacity::XattrWhiteouts))
 }
 
 /// Whether a directory may hold objects whose origin is elsewhere.
 pub(crate) fn is_impure(names: &Names, dir: Path<'_>) -> Result<bool> {
-    let mut value = [0; 1];
-    Ok(mark(dir, names.impure, &mut value)?.is_some() && value == *b"y")
+    let mut value = [0; marks::MAX_LEN];
+    let value = mark(dir, names.impure, &mut value)?;
+    Ok(value.is_some_and(|value| marks::parse_impure(value).is_ok()))
 }
 
-/// Whether an object of a layer is a whiteout of either kind; the second kind
-/// counts only where its directory says so, which the caller has checked.
+/// Whether an object of a layer is a whiteout of either kind.
 pub(crate) fn is_whiteout(names: &Names, object: Path<'_>) -> Result<bool> {
     let inode = object.inode()?;
     if inode.is_whiteout() {
@@ -128,12 +118,13 @@ impl Part<'_> {
     }
 }
 
-/// A private xattr: its length, `None` if it is not there, is longer than any
-/// value with a meaning, or is one of `user.*` and the mounter may not read the
-/// object: he may still go through a directory that he cannot list.
-fn mark(object: Path<'_>, name: &CStr, value: &mut [u8]) -> Result<Option<usize>> {
+/// A private xattr, in `value` (an empty one asks only whether it is there): `None` if
+/// it is not there, is longer than any value with a meaning, or is one of `user.*` and
+/// the mounter may not read the object: he may still go through a directory that he
+/// cannot list.
+fn mark<'a>(object: Path<'_>, name: &CStr, value: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
     match vfs::xattr::get(object, name, value) {
-        Ok(len) => Ok(Some(len)),
+        Ok(len) => Ok(Some(value.get(..len).unwrap_or_default())),
         Err(e) if [ENODATA, EOPNOTSUPP, ERANGE, EACCES].contains(&e) => Ok(None),
         Err(e) => Err(e),
     }
@@ -141,7 +132,7 @@ fn mark(object: Path<'_>, name: &CStr, value: &mut [u8]) -> Result<Option<usize>
 
 /// Marks a new directory opaque.
 pub(crate) fn set_opaque(access: &mut WriteAccess<'_>, names: &Names, dir: &Dentry) -> Result {
-    access.set_xattr(dir, names.opaque, b"y", 0)
+    access.set_xattr(dir, names.opaque, marks::OPAQUE, 0)
 }
 
 /// Marks an upper directory impure, once.
@@ -150,7 +141,7 @@ pub(crate) fn set_impure(access: &mut WriteAccess<'_>, dir: &Inode<Rovl>) -> Res
         return Ok(());
     }
     let upper = dir.data().upper().ok_or(EIO)?;
-    access.set_xattr(upper, layers::of(dir).names.impure, b"y", 0)?;
+    access.set_xattr(upper, layers::of(dir).names.impure, marks::IMPURE, 0)?;
     dir.data().impure.store(true, Relaxed);
     Ok(())
 }

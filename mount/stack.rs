@@ -7,7 +7,7 @@
 
 use super::{refuse, workdir, Given, Mounting, Quoted, Reason, Role};
 use crate::{
-    format::names,
+    format::{names, uuid::Uuid},
     inode::{Identity, LowerObject, Objects},
     layers::{InUse, Layer, LayerFs, Layers, Upper},
     vfs::{
@@ -136,6 +136,7 @@ pub(super) fn build<F: Operations>(
         if layers.upper.is_none() {
             sb.set_limits_from(layers.lower(0)?.root().super_block());
         }
+        forget_shared_uuids(&mut layers)?;
         let root = root_of(&layers)?;
         Ok(Stack { layers, root })
     })
@@ -350,10 +351,31 @@ fn index_of_filesystem(filesystems: &mut KVec<LayerFs>, dentry: &Dentry) -> Resu
     let fs = LayerFs {
         sb: sb.address(),
         pseudo_dev: vfs::attr::AnonDev::new()?,
-        has_file_handles: vfs::export::can_decode(sb),
+        is_found_by_uuid: vfs::export::can_decode(sb),
     };
     filesystems.push(fs, GFP_KERNEL)?;
     Ok(filesystems.len().saturating_sub(1))
+}
+
+/// A file handle that was stored leads to a file of the filesystem with the UUID stored
+/// beside it. Where lower filesystems share one, it may be that of another file; and one
+/// without a UUID may have been replaced, as an image is. That of the upper layer has not,
+/// since its handles are stored in itself.
+fn forget_shared_uuids(layers: &mut Layers) -> Result {
+    let uuid = |layer: &Layer| Uuid(layer.root().super_block().uuid());
+    let of_upper = layers.upper.as_ref().map(|upper| upper.layer.fs);
+    for layer in &layers.lower {
+        let shared = layers
+            .lower
+            .iter()
+            .any(|other| other.fs != layer.fs && uuid(other) == uuid(layer));
+        let replaced = uuid(layer).is_null() && Some(layer.fs) != of_upper;
+        if shared || replaced {
+            let fs = layers.filesystems.get_mut(layer.fs).ok_or(EIO)?;
+            fs.is_found_by_uuid = false;
+        }
+    }
+    Ok(())
 }
 
 /// The writable layer: held against others, and with a clean work directory.
@@ -402,23 +424,24 @@ fn root_of(layers: &Layers) -> Result<Objects> {
         lower: KVec::with_capacity(layers.lower.len(), GFP_KERNEL)?,
         origin: None,
         impure: false,
-        xattr_whiteouts: false,
     };
     if let Some(upper) = &layers.upper {
         let dentry = upper.layer.root();
         let path = upper.layer.path(dentry);
         root.impure = whiteout::is_impure(layers.names, path)?;
-        root.xattr_whiteouts = whiteout::has_xattr_whiteouts(layers.names, path)?;
         // The root is shown with the number of its topmost part.
         root.origin = Some(Identity::of(dentry.positive()?, upper.layer.fs));
         root.upper = Some(dentry.into());
     }
     for (layer, lower) in layers.lower.iter().enumerate() {
         let dentry = lower.root();
+        // Below the last layer there is nothing to hide.
+        let is_last = layer.saturating_add(1) == layers.lower.len();
         let object = LowerObject {
             layer,
             dentry: dentry.into(),
-            xattr_whiteouts: whiteout::has_xattr_whiteouts(layers.names, lower.path(dentry))?,
+            xattr_whiteouts: !is_last
+                && whiteout::has_xattr_whiteouts(layers.names, lower.path(dentry))?,
         };
         root.lower.push(object, GFP_KERNEL)?;
     }

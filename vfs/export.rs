@@ -73,12 +73,13 @@ impl Handle {
         self.kind
     }
 
-    /// The bytes to store, in the byte order of this machine.
-    pub(crate) fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
-        self.words
-            .iter()
-            .take(self.len)
-            .flat_map(|word| word.to_ne_bytes())
+    /// The bytes to store, in the byte order of this machine, and zeros behind them.
+    pub(crate) fn to_bytes(&self) -> [u8; MAX_HANDLE_LEN] {
+        let mut bytes = [0; MAX_HANDLE_LEN];
+        for (to, word) in bytes.chunks_exact_mut(WORD).zip(self.words) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
     }
 
     /// The number of bytes to store.

@@ -122,7 +122,7 @@ impl<'a> Stack<'a> {
         self
     }
 
-    /// An option without a value.
+    /// An option, with its value if it has one: `userxattr`, `metacopy=off`.
     pub fn flag(mut self, flag: &'static str) -> Self {
         self.flags.push(flag);
         self
@@ -315,7 +315,10 @@ impl Overlay {
             fc.string("workdir", &self.0.work)?;
         }
         for flag in &self.0.flags {
-            fc.flag(flag)?;
+            match flag.split_once('=') {
+                Some((key, value)) => fc.string(key, value)?,
+                None => fc.flag(flag)?,
+            }
         }
         Ok(fc)
     }

@@ -5,7 +5,7 @@
 use crate::env::T;
 use crate::runner::Test;
 use crate::sys::{self, Errno, Expect, FileType, OFlags};
-use crate::tree::{assert_names, assert_text, assert_whiteout, raw_name, WHITEOUT};
+use crate::tree::{assert_names, assert_text, assert_whiteout, raw_name};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -15,7 +15,6 @@ pub fn tests() -> Vec<Test> {
         test!(whiteout_device_hides).matrix(),
         test!(whiteout_file_hides),
         test!(whiteout_file_needs_marked_directory),
-        test!(whiteout_file_in_another_directory),
         test!(whiteout_in_lower_layer),
         test!(whiteout_in_root),
         test!(opaque_directory_hides).matrix(),
@@ -155,43 +154,6 @@ fn whiteout_file_needs_marked_directory(t: &T) {
         .mount();
     assert_names(o.m("d"), &["empty"]);
     assert_text(o.m("d/empty"), "");
-}
-
-/// In a directory that does not have the mark, as an opaque one cannot, such a file is
-/// what it seems to be: it is listed and it is found.
-fn whiteout_file_in_another_directory(t: &T) {
-    if t.is_overlay() {
-        t.skip("overlayfs lists such a file and does not find it");
-    }
-    let o = t
-        .stack()
-        .lower(|l| {
-            // Marks the root of the layer, which says nothing of other directories.
-            l.xwhiteout("gone");
-            for dir in ["plain", "opaque"] {
-                l.file(format!("{dir}/f"), "");
-                let at = l.root.join(dir).join("f");
-                sys::set_xattr(at, WHITEOUT, "y").works();
-            }
-            l.opaque("opaque");
-        })
-        .lower(|l| {
-            l.file("gone", "x")
-                .file("plain/f", "x")
-                .file("opaque/f", "x");
-        })
-        .mount();
-    assert_names(o.m(""), &["opaque", "plain"]);
-    for dir in ["plain", "opaque"] {
-        assert_names(o.m(dir), &["f"]);
-        assert_text(o.m(dir).join("f"), "");
-    }
-    sys::append_file(o.m("plain/f"), "+").works();
-    assert_text(o.m("plain/f"), "+");
-    // It has a copy in the upper layer now, which is no whiteout either.
-    o.remount();
-    assert_names(o.m("plain"), &["f"]);
-    assert_text(o.m("plain/f"), "+");
 }
 
 fn whiteout_in_lower_layer(t: &T) {
