@@ -22,7 +22,7 @@ $(error KERNEL is "stock" or "debug", not "$(KERNEL)")
 endif
 
 # what the commands in the environment may want to know
-export KERNEL T V CI FRESH ACCEL
+export KERNEL SERIES T V CI FRESH ACCEL
 
 ifdef KDIR
 
@@ -69,7 +69,7 @@ doc: env
 modules_install: module
 	@set -e; release=$$($(ENV) release $(KERNEL)); \
 	dir=$(INSTALL_MOD_PATH)/lib/modules/$$release; \
-	install -D -m 644 build/$(KERNEL)/rovl.ko $$dir/updates/rovl.ko; \
+	install -D -m 644 $$($(ENV) path $(KERNEL)/rovl.ko) $$dir/updates/rovl.ko; \
 	echo "  INSTALL $$dir/updates/rovl.ko"; \
 	if [ -e $$dir/modules.order ]; then \
 		PATH="$$PATH:/usr/sbin:/sbin" \
@@ -173,6 +173,8 @@ help:
 	@echo '                        time makes all that it takes (Debian tree, kernel)'
 	@echo '  make KERNEL=debug     rovl.ko for the debug kernel, in build/debug; the first'
 	@echo '                        time builds that kernel (10 min on 2 cores)'
+	@echo '  make SERIES=7.2       for the kernel series before the newest that rovl supports;'
+	@echo '                        also with check, run and the others'
 	@echo '  make KDIR=DIR         rovl.ko for the kernel build tree DIR, in this directory,'
 	@echo '                        with the tools on the PATH; needs CONFIG_RUST=y'
 	@echo '  make modules_install  install rovl.ko (INSTALL_MOD_PATH=DIR for another root)'

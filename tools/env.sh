@@ -13,7 +13,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin	# an ordinary user's may lack them
 unset MAKEFLAGS MFLAGS	# of the make that called us; what is made here counts for itself
 
 SUITE=trixie            # the Debian release that toolchain and kernel come from
-SERIES=7.3              # the kernel series the module supports
+SUPPORTED=(7.3 7.2)     # the kernel series that the module supports, the newest first
+SERIES=${SERIES:-${SUPPORTED[0]}}
 ABI="+deb13-amd64"      # what Debian appends to the version
 TREE_FORMAT=1           # count up when the way the tree is made changes
 DEBUG_FORMAT=2          # the same for the debug kernel
@@ -28,19 +29,25 @@ usage() {
 	cat <<-EOF
 	usage: tools/env.sh COMMAND
 
+	  host [COMMAND=PACKAGE...]
+	                   see that this machine has what all this takes; as root,
+	                   install what it lacks (not with ROVL_NO_INSTALL=1)
 	  tree             make the build tree (Debian $SUITE with the toolchain)
 	  kernel stock     fetch the stock kernel, prepare it for building modules
 	  kernel debug     build the debug kernel (selftests/debug.config)
 	  update-kernel    look for a newer stock kernel of the $SERIES series
 	  build KERNEL [pause|clippy|doc|compile_fail FILE]
 	                   build rovl.ko of this checkout in build/KERNEL; or with
-	                   points where tests can pause it in build/KERNEL-pause;
+	                   points where tests can pause it in build/KERNEL-pause
+	                   (of an older series in build/KERNEL-SERIES);
 	                   or check its source, document it, compile it with FILE
 	                   added
 	  run [--] CMD...  run CMD inside the build tree
 	  shell            a shell inside the build tree
 	  path WHAT        print where something is: tree, source,
-	                   stock|debug[/build|/vmlinuz|/config|/System.map|/modules]
+	                   stock|debug[/build|/vmlinuz|/config|/System.map|/modules],
+	                   stock|debug/rovl.ko [pause]
+	  series           print the kernel series that the module supports
 	  release KERNEL   print the release (uname -r) of stock or debug
 	  status           what is in the cache, and how large
 	  prune            remove from the cache what this checkout does not use
@@ -48,6 +55,7 @@ usage() {
 
 	The cache is \$ROVL_CACHE, now $cache.
 	ROVL_MIRROR names a Debian mirror, if that of the machine is not to be used.
+	SERIES is the series of the kernels: ${SUPPORTED[0]}, or one of ${SUPPORTED[*]:1}.
 	EOF
 }
 
@@ -109,25 +117,50 @@ task() {
 	say "  done in $((t / 60)) min $((t % 60)) s"
 }
 
-# need COMMAND PACKAGE: the host has to have COMMAND.
-need() {
-	command -v "$1" >/dev/null && return
-	if ((EUID == 0)) && [[ ${CI:-} = true || ${ROVL_AUTO_INSTALL:-} = 1 ]] &&
-	   command -v apt-get >/dev/null; then
-		task "installing $2 on this machine" "$cache/log/host-$2.log" \
-			install_host "$2"
-		return
-	fi
-	local sudo="sudo "
-	((EUID == 0)) && sudo=
-	die "$1 is missing on this machine. Install it with:
-    ${sudo}apt-get update && ${sudo}apt-get install $2"
+# host_lacks COMMAND=PACKAGE...: the Debian packages that this machine lacks,
+# of those named and those that are always needed.
+host_lacks() {
+	local need needs=(mmdebstrap mount flock=util-linux "$@")
+	# to be root of a user namespace that has more than one user
+	((EUID == 0)) || needs+=(newuidmap=uidmap)
+	for need in "${needs[@]}"; do
+		command -v "${need%=*}" >/dev/null || echo "${need#*=}"
+	done
+	# the keys that sign the archive
+	compgen -G "/usr/share/keyrings/debian-archive-keyring.*" >/dev/null ||
+		echo debian-archive-keyring
 }
 
+# host COMMAND=PACKAGE...: make sure that this machine has what it takes. As
+# root install what it lacks, otherwise say it, with the command for all of it.
+cmd_host() {
+	local lacks sudo='' todo=''
+	mapfile -t lacks < <(host_lacks "$@")
+	if ((${#lacks[@]} && EUID == 0)) && [[ ${ROVL_NO_INSTALL:-0} = 0 ]] &&
+	   command -v apt-get >/dev/null; then
+		task "installing what this machine lacks: ${lacks[*]} (ROVL_NO_INSTALL=1: only say it)" \
+			"$cache/log/host.log" install_host "${lacks[@]}"
+		mapfile -t lacks < <(host_lacks "$@")
+	fi
+	((EUID == 0)) || sudo='sudo '
+	if ((${#lacks[@]})); then
+		todo="${sudo}apt-get update && ${sudo}apt-get install ${lacks[*]}"
+	fi
+	if ((EUID)) && ! grep -q "^$(id -un):\|^$EUID:" /etc/subuid 2>/dev/null; then
+		lacks+=("subordinate user ids for $(id -un)")
+		todo+="${todo:+ && }sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
+	fi
+	((${#lacks[@]})) || return 0
+	die "this machine lacks: $(printf '%s\n' "${lacks[@]}" | paste -sd, |
+		sed 's/,/, /g'). Do:
+    $todo"
+}
+
+# The lists of packages may never have been fetched, or be too old.
 install_host() {
-	apt-get update &&
-	DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y --no-install-recommends "$1"
+	export DEBIAN_FRONTEND=noninteractive
+	local install=(apt-get install -y --no-install-recommends "$@")
+	"${install[@]}" || { apt-get update && "${install[@]}"; }
 }
 
 # own_userns CMD...: as an ordinary user become root of a user namespace, so
@@ -142,10 +175,6 @@ own_userns() {
 
 check_userns() {
 	((EUID == 0)) && return
-	need newuidmap uidmap
-	grep -q "^$(id -un):\|^$EUID:" /etc/subuid 2>/dev/null ||
-		die "no subordinate user ids for $(id -un). As root run:
-    usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
 	own_userns true 2>/dev/null ||
 		die "this machine does not let ordinary users make user namespaces.
     Try as root: sysctl kernel.unprivileged_userns_clone=1
@@ -228,13 +257,8 @@ cmd_tree() {
 	local tree
 	tree=$(tree_dir)
 	[[ -e $tree ]] && return
-	need mmdebstrap mmdebstrap
-	need flock util-linux
+	cmd_host
 	check_userns
-	[[ -e /usr/share/keyrings/debian-archive-keyring.gpg ||
-	   -e /usr/share/keyrings/debian-archive-keyring.pgp ]] ||
-		die "the keys of the Debian archive are missing. Install them with:
-    apt-get install debian-archive-keyring"
 	mkdir -p "$cache/tree"
 	lock tree
 	[[ -e $tree ]] && return
@@ -318,7 +342,7 @@ enter() {
 		ROVL_CACHE | ROVL_IN_TREE | CARGO_HTTP_CAINFO | CARGO_TARGET_DIR) ;;
 		CARGO_HOME | CARGO) ;;
 		TERM | COLORTERM | NO_COLOR | COLUMNS | LINES | CI | V | T | PAUSE | ACCEL | \
-		FRESH | KERNEL | CLIPPY | KRUSTFLAGS | SOURCE_DATE_EPOCH | TZ | \
+		FRESH | KERNEL | SERIES | CLIPPY | KRUSTFLAGS | SOURCE_DATE_EPOCH | TZ | \
 		ROVL_* | CARGO_* | QEMU_* | \
 		http_proxy | https_proxy | ftp_proxy | all_proxy | no_proxy | \
 		HTTP_PROXY | HTTPS_PROXY | FTP_PROXY | ALL_PROXY | NO_PROXY)
@@ -386,7 +410,7 @@ resolve() {
 		sort -V | tail -n 1) || :
 	if [[ -z $pkg ]]; then
 		echo "no stock kernel $SERIES.x in $SUITE-backports: the archive" \
-		     "has moved on, and this version of rovl supports $SERIES only"
+		     "has moved on, and this version of rovl supports ${SUPPORTED[*]} only"
 		return 1
 	fi
 	found=$(in_tree apt-cache show --no-all-versions \
@@ -617,11 +641,18 @@ compile_case() {
 	in_tree make "$@" M="$out" rust_overlay.o
 }
 
+# module_dir KERNEL [PURPOSE]: where it is built.
+module_dir() {
+	local series=
+	[[ $SERIES = "${SUPPORTED[0]}" ]] || series=-$SERIES
+	echo "$top/build/$1$series${2:+-$2}"
+}
+
 # build KERNEL [pause|clippy|doc|compile_fail CASE]: the objects of each kernel and purpose have a
 # directory of their own and do not mix with each other.
 cmd_build() {
 	local kernel=${1:-stock} what=${2:-} out args build key
-	out="$top/build/$kernel${what:+-$what}"
+	out=$(module_dir "$kernel" "$what")
 	resolved || die "no kernel yet: run tools/env.sh kernel $kernel"
 	build=$(cmd_path "$kernel/build")
 	[[ -e $build/.rovl-done ]] ||
@@ -671,10 +702,12 @@ cmd_build() {
 
 cmd_path() {
 	local what=${1:-} build
-	if [[ $what = tree ]]; then
-		tree_dir
-		return
-	fi
+	case $what in
+	tree) tree_dir; return ;;
+	stock/rovl.ko | debug/rovl.ko)
+		echo "$(module_dir "${what%/*}" "${2:-}")/rovl.ko"
+		return ;;
+	esac
 	resolved || die "no kernel yet: run tools/env.sh kernel stock"
 	case $what in
 	source) echo "$kdir/source" ;;
@@ -712,10 +745,11 @@ cmd_status() {
 cmd_prune() {
 	local f keep
 	keep=" $(tree_dir) "
-	if resolved; then
+	for SERIES in "${SUPPORTED[@]}"; do
+		resolved || continue
 		keep+="$kdir $(debug_dir) $kdir/source $kdir/stock $kdir/image "
-	fi
-	for f in "$cache"/tree/* "$cache"/kernel/* "${kdir:-/nonexistent}"/*; do
+	done
+	for f in "$cache"/tree/* "$cache"/kernel/* "$cache"/kernel/*/*; do
 		[[ -e $f && $keep != *" $f "* ]] || continue
 		say "removing $f"
 		rm_tree "$f"
@@ -738,7 +772,10 @@ cmd_remove_cache() {
 main() {
 	local cmd=${1:-}
 	[[ $# -eq 0 ]] || shift
+	[[ " ${SUPPORTED[*]} " = *" $SERIES "* ]] ||
+		die "rovl supports the kernel series ${SUPPORTED[*]}, not $SERIES"
 	case $cmd in
+	host) cmd_host "$@" ;;
 	tree) cmd_tree ;;
 	kernel)
 		case ${1:-stock} in
@@ -752,6 +789,7 @@ main() {
 	shell) cmd_run /bin/bash -i ;;
 	path) cmd_path "$@" ;;
 	release) cmd_release "$@" ;;
+	series) printf '%s\n' "${SUPPORTED[@]}" ;;
 	status) cmd_status ;;
 	prune) cmd_prune ;;
 	remove-cache) cmd_remove_cache ;;
