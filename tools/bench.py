@@ -29,7 +29,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
 import check  # noqa: E402
-from check import BUILD, ENV, CheckError, say  # noqa: E402
+from check import BUILD, ENV, CheckError, built_module, say  # noqa: E402
 
 FORMAT = 1                  # of the JSON file
 OUT = TOP / "build" / "bench"
@@ -333,7 +333,7 @@ def run_in_vm(arguments: argparse.Namespace) -> Report:
     stream = Stream(report)
     words = (["--quick"] if arguments.quick else []) + arguments.row
     result = run(Machine(
-        kernel=arguments.kernel, job=job, module=TOP / "build" / arguments.kernel / "rovl.ko",
+        kernel=arguments.kernel, job=job, module=built_module(arguments.kernel),
         files={"rovl_tests": BUILD / "release" / "rovl_tests"},
         disks=[Disk("scratch", size=DISK)],
         env={"ROVL_SCRATCH": "/dev/rovl/scratch", "ROVL_BENCH": " ".join(words)},

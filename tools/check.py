@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import enum
-import fnmatch
 import itertools
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections import deque
@@ -32,14 +29,17 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
+import circles  # noqa: E402
+import conformance  # noqa: E402
 import fuzz  # noqa: E402
 import models  # noqa: E402
 import rooms  # noqa: E402
 import stack  # noqa: E402
-from vm import Disk, ImageError, Machine, Result, accel, cache, image  # noqa: E402
-from vm import kill_all, run  # noqa: E402
+from verdicts import ENV, CheckError, Results, Verdict, built_module  # noqa: E402
+from verdicts import command, say, selected  # noqa: E402
+from vm import Disk, ImageError, Machine, Result, cache, choose_accelerator  # noqa: E402
+from vm import image, kill_all, run  # noqa: E402
 
-ENV = TOP / "tools" / "env.sh"
 SELFTESTS = TOP / "selftests"
 MOUNT_HELPER = TOP / "tools" / "mount-rovl"
 FUZZ = TOP / "tools" / "fuzz"
@@ -55,61 +55,10 @@ VM_TIMEOUT = {"stock": 2400, "debug": 3600}
 VM_IDLE = 900
 
 
-class Verdict(enum.Enum):
-    """What came of one check."""
-
-    PASSED = "ok"
-    FAILED = "not ok"
-    SKIPPED = "skipped"
-
-
-@dataclass
-class Results:
-    """All verdicts, by name."""
-
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-
-    def add(self, name: str, verdict: Verdict) -> None:
-        # A name that comes twice may not hide a failure.
-        if self.verdicts.get(name) is not Verdict.FAILED:
-            self.verdicts[name] = verdict
-
-    def count(self, verdict: Verdict) -> int:
-        return sum(1 for v in self.verdicts.values() if v is verdict)
-
-    def summary(self) -> str:
-        return ", ".join(f"{self.count(v)} {v.name.lower()}" for v in Verdict)
-
-
-def selected(name: str, patterns: list[str]) -> bool:
-    """Whether a name begins with or matches one of the patterns."""
-    return not patterns or any(
-        name.startswith(p) or fnmatch.fnmatchcase(name, p) for p in patterns)
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
 # --- Checks on this machine ---------------------------------------------------------
-
-class CheckError(Exception):
-    """A check failed; the text says how."""
-
 
 class Skipped(Exception):
     """A check cannot be made; the text says why."""
-
-
-def command(*words: str | Path, cwd: Path = TOP, env: dict[str, str] | None = None) -> str:
-    """Runs a program that must succeed."""
-    done = subprocess.run([str(w) for w in words], cwd=cwd, env={**os.environ, **(env or {})},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    if done.returncode != 0:
-        raise CheckError(f"{' '.join(str(w) for w in words)}: "
-                         f"exit status {done.returncode}\n{done.stdout}")
-    return done.stdout
 
 
 def cargo(*words: str, crate: Path = SELFTESTS) -> str:
@@ -191,8 +140,14 @@ def check_stack(kernel: str) -> None:
     if kernel != "stock":
         raise Skipped("the checks of the debug kernel have frames of their own")
     command(ENV, "build", kernel)
-    if faults := stack.report(stack.disassemble(TOP / "build" / kernel / "rovl.ko"))[1]:
+    if faults := stack.report(stack.disassemble(built_module(kernel)))[1]:
         raise CheckError("\n".join(faults))
+
+
+def check_circles(found: list[str]) -> None:
+    """No two files need each other, by whatever others."""
+    if found:
+        raise CheckError("\n".join(found))
 
 
 def compile_fail_cases() -> list[Path]:
@@ -232,9 +187,11 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
         ("source.licenses", check_licenses),
         ("source.rooms", check_rooms),
         ("source.stack", lambda: check_stack(kernel)),
+        ("selftests.circles", lambda: check_circles(circles.selftests(TOP))),
         ("selftests.rustfmt", check_selftests_format),
         ("selftests.clippy", check_selftests_lints),
         ("selftests.unittest", check_selftests_units),
+        ("tools.circles", lambda: check_circles(circles.tools(TOP))),
         ("tools.unittest", check_tools),
         ("tools.mount_rovl", check_mount_helper),
         ("tools.parsers", check_parsers),
@@ -467,7 +424,7 @@ class Guest:
         more = f"-{self.number}" if self.number else ""
         self.result = run(Machine(
             kernel=arguments.kernel, job=BUILD / "job.sh",
-            module=built_module(arguments) if under_test else None,
+            module=module_under_test(arguments) if under_test else None,
             files={"rovl_tests": PROGRAM,
                    "mount.rovl": BUILD / "release" / "mount-rovl"},
             disks=[Disk("scratch", size=6 << 30)], env=variables,
@@ -479,16 +436,16 @@ class Guest:
         self.stream.close()
 
 
-def built_module(arguments: argparse.Namespace) -> Path:
-    directory = arguments.kernel + ("-pause" if arguments.pause else "")
-    return TOP / "build" / directory / "rovl.ko"
+def module_under_test(arguments: argparse.Namespace) -> Path:
+    return built_module(arguments.kernel, "pause" if arguments.pause else "")
 
 
 def run_in_vm(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
     """Boots machines for the given tests; each test gets a verdict."""
     under_test = arguments.fstype == "rovl"
-    if under_test and not built_module(arguments).exists():
-        say(f"# {built_module(arguments)} has not been built")
+    module = module_under_test(arguments)
+    if under_test and not module.exists():
+        say(f"# {module} has not been built")
         for name in names:
             results.add(name, Verdict.FAILED)
         return
@@ -556,8 +513,6 @@ def build_programs(arguments: argparse.Namespace) -> None:
         with suppress(CheckError):
             build_tests(arguments.test)
             if any(selected(name, arguments.test) for name in others_tests(arguments)):
-                import conformance
-
                 conformance.programs()
 
 
@@ -567,15 +522,13 @@ def make_images() -> None:
         image.guest_root()
         stock = image.kernel("stock")
         image.kernel_images(stock)
-        accel.choose("auto", stock)
+        choose_accelerator("auto", stock)
 
 
 # --- Others' tests --------------------------------------------------------------------
 
 def others_tests(arguments: argparse.Namespace) -> list[str]:
     """The quick part of make check-conformance; on the debug kernel if it is asked for."""
-    import conformance
-
     if arguments.fstype != "rovl" or arguments.pause:
         return []
     if arguments.kernel == "debug" and not arguments.test:
@@ -584,8 +537,6 @@ def others_tests(arguments: argparse.Namespace) -> list[str]:
 
 
 def run_others_tests(arguments: argparse.Namespace, names: list[str], results: Results) -> None:
-    import conformance
-
     if not names:
         return
     try:
@@ -675,11 +626,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # What conformance.py imports is this module, not the program: a verdict must be the
-    # same thing for both.
-    import check
     try:
-        sys.exit(check.main())
+        sys.exit(main())
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)

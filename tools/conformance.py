@@ -30,8 +30,9 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "tools"))
 
-import check  # noqa: E402
-from check import ENV, CheckError, Results, Verdict, say, selected  # noqa: E402
+from verdicts import ENV, CheckError, Results, Verdict, built_module  # noqa: E402
+from verdicts import command, say, selected  # noqa: E402
+from vm import Disk, Machine, cache, image, run  # noqa: E402
 
 SUITES_DIRECTORY = TOP / "selftests" / "conformance"
 OUT = TOP / "build" / "conformance"
@@ -108,21 +109,19 @@ QUICK = (
 
 def programs() -> Path:
     """The directory with the programs of all crates, built the first time."""
-    from vm import cache
-
     def build(directory: Path) -> None:
         target = directory / "target"
         for crate in CRATES:
             with cache.step(f"building {crate.name} {crate.version} from its crate, "
                             "a minute or two"):
                 # A test program: the time that it takes to build counts for more.
-                check.command("cargo", "install", "--locked", "--version",
-                              f"={crate.version}", "--root", directory, crate.name,
-                              cwd=directory, env={
-                                  "CARGO_TARGET_DIR": str(target),
-                                  "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
-                                  "CARGO_PROFILE_RELEASE_LTO": "off",
-                                  "CARGO_PROFILE_RELEASE_STRIP": "symbols"})
+                command("cargo", "install", "--locked", "--version",
+                        f"={crate.version}", "--root", directory, crate.name,
+                        cwd=directory, env={
+                            "CARGO_TARGET_DIR": str(target),
+                            "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
+                            "CARGO_PROFILE_RELEASE_LTO": "off",
+                            "CARGO_PROFILE_RELEASE_STRIP": "symbols"})
         shutil.rmtree(target)
 
     versions = "-".join(f"{crate.name}-{crate.version}" for crate in CRATES)
@@ -133,7 +132,7 @@ def programs() -> Path:
 def lua_source() -> Path:
     """Lua's source, from the crate that carries it; Cargo.lock says which."""
     manifest = SUITES_DIRECTORY / "Cargo.toml"
-    described = json.loads(check.command(
+    described = json.loads(command(
         "cargo", "metadata", "--quiet", "--locked", "--format-version=1",
         "--manifest-path", manifest))
     crate = next(p for p in described["packages"] if p["name"] == "lua-src")
@@ -338,8 +337,6 @@ def table(units: dict[str, Unit], judged: dict[str, list[Judgement]]) -> list[st
 def run_suites(kernel: str, suites: list[Suite], wanted: Callable[[str], bool],
                label: str) -> tuple[dict[str, Unit], list[Judgement]]:
     """Boots a machine for the suites; gives their units, and what else there is to say."""
-    from vm import Disk, Machine, image, run
-
     units: dict[str, Unit] = {}
     names = [unit for suite in suites for unit in suite.units if wanted(unit)]
     files = {"conformance": SUITES_DIRECTORY}
@@ -354,7 +351,7 @@ def run_suites(kernel: str, suites: list[Suite], wanted: Callable[[str], bool],
     factor = DEBUG_FACTOR if kernel == "debug" else 1
     result = run(Machine(
         kernel=kernel, job=SUITES_DIRECTORY / "job.sh",
-        module=TOP / "build" / kernel / "rovl.ko", files=files,
+        module=built_module(kernel), files=files,
         system=image.CONFORMANCE if any(s.debian for s in suites) else image.NORMAL,
         disks=[Disk("scratch", size=max(s.disk for s in suites) << 30)],
         env={**env, "UNITS": " ".join(names), "KINDS": " ".join(KINDS)},

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::fuse::{Fuse, FuseTree};
-use crate::stack::{Overlay, Stack};
+pub use crate::process::{exit_now, fork, pipe, try_wait, wait_for};
 use crate::sys::{self, Expect, OFlags};
 
 /// A kind of scratch file system.
@@ -154,7 +154,7 @@ pub struct T {
     pub variant: Variant,
     /// The test's own directory on ext4.
     pub dir: PathBuf,
-    overlays: Mutex<Vec<Overlay>>,
+    at_end: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     fuses: Mutex<Vec<Arc<Fuse>>>,
     count: AtomicUsize,
     log: Log,
@@ -168,7 +168,7 @@ impl T {
             name,
             variant,
             dir,
-            overlays: Mutex::default(),
+            at_end: Mutex::default(),
             fuses: Mutex::default(),
             count: AtomicUsize::new(0),
             log: Log::from_now(),
@@ -231,11 +231,6 @@ impl T {
         at
     }
 
-    /// A new stack of layers.
-    pub fn stack(&self) -> Stack<'_> {
-        Stack::new(self)
-    }
-
     /// A lower filesystem that the test controls, for `Stack::lower_dir`.
     #[track_caller]
     pub fn fuse(&self, fill: impl FnOnce(&mut FuseTree)) -> Arc<Fuse> {
@@ -246,15 +241,16 @@ impl T {
         fuse
     }
 
-    pub fn keep(&self, o: &Overlay) {
-        self.overlays.lock().expect("overlays").push(o.clone());
+    /// What comes last is looked at first in the end.
+    pub fn at_end(&self, look: impl Fn() + Send + Sync + 'static) {
+        self.at_end.lock().expect("at_end").push(Box::new(look));
     }
 
     /// What must hold at the end of every test.
     #[track_caller]
     pub fn finish(&self) {
-        for o in self.overlays.lock().expect("overlays").iter().rev() {
-            o.finish();
+        for look in self.at_end.lock().expect("at_end").iter().rev() {
+            look();
         }
         for fuse in self.fuses.lock().expect("fuses").drain(..) {
             fuse.umount();
@@ -473,23 +469,6 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> String {
     text
 }
 
-/// A pipe: the end to read from and the end to write to.
-pub fn pipe() -> (std::fs::File, std::fs::File) {
-    let (r, w) = rustix::pipe::pipe().expect("pipe");
-    (r.into(), w.into())
-}
-
-/// fork(2). The child has one thread; where the parent has several, it may only
-/// make system calls and allocate.
-pub fn fork() -> i32 {
-    let _ = std::io::stdout().flush();
-    // SAFETY: with one thread the child may go on with everything the parent
-    // could; with several it does what the C library allows, as said above.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
-    pid
-}
-
 /// A user namespace in which `from` and those after it are `to` and so on outside.
 #[track_caller]
 pub fn user_namespace(maps: &[(u32, u32, u32)]) -> OwnedFd {
@@ -520,35 +499,6 @@ pub fn user_namespace(maps: &[(u32, u32, u32)]) -> OwnedFd {
     drop(go);
     assert_eq!(wait_for(pid), 0);
     ns
-}
-
-pub fn exit_now(code: i32) -> ! {
-    // SAFETY: ends the process at once; nothing of ours needs destructors.
-    unsafe { libc::_exit(code) }
-}
-
-/// Waits for a child; its exit status, or 128 + the signal which ended it.
-pub fn wait_for(pid: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: `status` is valid for the call.
-    unsafe { libc::waitpid(pid, &mut status, 0) };
-    decode(status)
-}
-
-/// The same if it has ended already.
-pub fn try_wait(pid: i32) -> Option<i32> {
-    let mut status = 0;
-    // SAFETY: `status` is valid for the call.
-    let r = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
-    (r == pid).then(|| decode(status))
-}
-
-fn decode(status: i32) -> i32 {
-    if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
-    }
 }
 
 /// Runs threads and lets a panic of one of them be ours.

@@ -33,6 +33,7 @@ mod fuse;
 mod log_writes;
 mod pause;
 mod plain;
+mod process;
 mod queue;
 mod runner;
 mod stack;

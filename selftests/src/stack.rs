@@ -26,8 +26,15 @@ pub struct Stack<'a> {
     kept: bool,
 }
 
+impl T {
+    /// A new stack of layers.
+    pub fn stack(&self) -> Stack<'_> {
+        Stack::new(self)
+    }
+}
+
 impl<'a> Stack<'a> {
-    pub fn new(t: &'a T) -> Stack<'a> {
+    fn new(t: &'a T) -> Stack<'a> {
         if t.variant.upper == Fs::NoTmpfile {
             pause::need_no_tmpfile(t);
         }
@@ -178,7 +185,8 @@ impl<'a> Stack<'a> {
             work_checked: AtomicBool::new(true),
         }));
         if self.kept {
-            self.t.keep(&o);
+            let o = o.clone();
+            self.t.at_end(move || o.finish());
         }
         o
     }

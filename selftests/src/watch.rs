@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::env::{exit_now, fork, try_wait};
+use crate::process::{exit_now, fork, try_wait};
 
 /// Whatever takes longer than this never ends: two thirds of what a test may
 /// take, so that the test says what hangs before it is ended itself.

@@ -23,11 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TOP = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import compare  # noqa: E402
 import config_layer  # noqa: E402
+from verdicts import built_module  # noqa: E402
 from vm import Disk, ImageError, Machine, Outcome, Result, cache, image, machine, run  # noqa: E402
 
 _UPPER_SIZE = 8 << 30       # sparse
@@ -55,7 +55,7 @@ def module() -> Path | None:
     """The module, if the file system needs it."""
     if file_system_type() != "rovl":
         return None
-    path = Path(os.environ.get("ROVL_MODULE") or TOP / "build" / kernel() / "rovl.ko")
+    path = Path(os.environ.get("ROVL_MODULE") or built_module(kernel()))
     if not path.is_file():
         raise ImageError(f"{path} is missing: run make first")
     return path

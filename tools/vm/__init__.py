@@ -13,7 +13,8 @@ initramfs), ``machine`` (QEMU and its supervision), ``accel`` (KVM or TCG), ``sp
 """
 
 from .image import ImageError
-from .machine import Disk, Machine, Outcome, Result, kill_all, run
+from .machine import Disk, Machine, Outcome, Result, choose_accelerator, kill_all, run
 from .splat import Splat
 
-__all__ = ["Disk", "ImageError", "Machine", "Outcome", "Result", "Splat", "kill_all", "run"]
+__all__ = ["Disk", "ImageError", "Machine", "Outcome", "Result", "Splat",
+           "choose_accelerator", "kill_all", "run"]

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from . import cache, image
@@ -21,12 +21,14 @@ from . import cache, image
 _PROBE_SECONDS = 40
 
 
-def choose(asked: str, kernel: image.Kernel) -> str:
+def choose(asked: str, kernel: image.Kernel,
+           works: Callable[[image.Kernel, float], bool]) -> str:
     """``kvm``, ``tcg`` or ``icount``; ``auto`` takes what ACCEL says, or else what works.
 
     ``icount`` is TCG with a clock that counts instructions, one a nanosecond: what is
     measured in the guest does not depend on the host's load. It is slower, since one
-    thread runs all processors.
+    thread runs all processors. ``works`` boots a guest with KVM, for so many seconds at
+    most.
     """
     if asked == "auto":
         asked = os.environ.get("ACCEL") or "auto"
@@ -45,7 +47,7 @@ def choose(asked: str, kernel: image.Kernel) -> str:
         with cache.lock("accel"):
             answers = _read(memory)
             if key not in answers:
-                answers[key] = "kvm" if _works(kernel) else "tcg"
+                answers[key] = "kvm" if _probe(kernel, works) else "tcg"
                 memory.write_text(json.dumps(answers, indent=1), encoding="ascii")
     return answers[key]
 
@@ -68,17 +70,9 @@ def _this_machine() -> str:
     return hashlib.sha256(f"{platform.release()} {model} {qemu}".encode()).hexdigest()[:16]
 
 
-def _works(kernel: image.Kernel) -> bool:
-    from . import machine
-
-    with tempfile.TemporaryDirectory() as directory:
-        job = Path(directory) / "job"
-        # glibc's string functions use the newest instructions the processor names.
-        job.write_text("#!/bin/bash\nls -l /usr/bin | sort | grep -q bash\n", encoding="ascii")
-        with cache.step(f"does KVM work here? one boot, at most {_PROBE_SECONDS} s"):
-            result = machine.run(machine.Machine(
-                kernel=kernel.name, job=job, accel="kvm",
-                timeout=_PROBE_SECONDS, idle=_PROBE_SECONDS, kmemleak=False))
-    cache.say(f"KVM {'works' if result.ok else 'does not work here'}: "
-              f"guests run with {'KVM' if result.ok else 'TCG'}")
-    return result.ok
+def _probe(kernel: image.Kernel, works: Callable[[image.Kernel, float], bool]) -> bool:
+    with cache.step(f"does KVM work here? one boot, at most {_PROBE_SECONDS} s"):
+        it_does = works(kernel, _PROBE_SECONDS)
+    cache.say(f"KVM {'works' if it_does else 'does not work here'}: "
+              f"guests run with {'KVM' if it_does else 'TCG'}")
+    return it_does

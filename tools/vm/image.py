@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import lzma
 import os
@@ -73,8 +74,9 @@ class Kernel:
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def kernel(which: str) -> Kernel:
-    """Finds the kernel ``stock``, ``debug``, or in a directory given by path.
+def kernel(which: str, series: str = "") -> Kernel:
+    """Finds the kernel ``stock``, ``debug``, or in a directory given by path; of another
+    series than is asked for in the environment, if need be.
 
     The directory is either /lib/modules/VERSION as Debian packages it, with vmlinuz
     in it, or a build tree.
@@ -85,7 +87,8 @@ def kernel(which: str) -> Kernel:
     if which not in parts:
         raise ImageError(f"no kernel is called {which}: stock, debug or a directory")
     answer = subprocess.run([HERE.parent / "env.sh", "path", parts[which]], check=False,
-                            capture_output=True, text=True)
+                            capture_output=True, text=True,
+                            env={**os.environ, **({"SERIES": series} if series else {})})
     directory = Path(answer.stdout.strip() or "/nonexistent")
     if _image_in(directory) is None:
         raise ImageError(f"the {which} kernel is not in the cache yet, make it with: "
@@ -162,9 +165,11 @@ def guest_root(system: System = NORMAL) -> Path:
 def in_use() -> set[Path]:
     """The images of this checkout, made or not."""
     images = {NORMAL.directory, CONFORMANCE.directory}
-    for name in ("stock", "debug"):
+    series = subprocess.run([HERE.parent / "env.sh", "series"], check=True,
+                            capture_output=True, text=True).stdout.split()
+    for name, of in itertools.product(("stock", "debug"), series):
         try:
-            images.add(_kernel_images(kernel(name)))
+            images.add(_kernel_images(kernel(name, of)))
         except ImageError:      # no such kernel yet
             pass
     return images

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterable, Iterator
 
+from . import accel as accelerator
 from . import cache, cpio, image, splat
 
 HERE = Path(__file__).resolve().parent
@@ -136,12 +138,24 @@ class Result:
         return "\n\n".join(parts)
 
 
+def choose_accelerator(asked: str, kernel: image.Kernel) -> str:
+    """How a guest with this kernel runs; see ``accel``."""
+    return accelerator.choose(asked, kernel, _runs_with_kvm)
+
+
+def _runs_with_kvm(kernel: image.Kernel, seconds: float) -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        job = Path(directory) / "job"
+        # glibc's string functions use the newest instructions the processor names.
+        job.write_text("#!/bin/bash\nls -l /usr/bin | sort | grep -q bash\n", encoding="ascii")
+        return run(Machine(kernel=kernel.name, job=job, accel="kvm", timeout=seconds,
+                           idle=seconds, kmemleak=False)).ok
+
+
 def run(machine: Machine) -> Result:
     """Boots the machine, waits for its end, and reads what it left."""
-    from . import accel as accelerator      # it boots a machine itself
-
     which = image.kernel(machine.kernel)
-    accel = accelerator.choose(machine.accel, which)
+    accel = choose_accelerator(machine.accel, which)
     images = image.kernel_images(which)
     with cache.run_directory() as directory:
         command = _command(machine, which, images, accel, directory)

@@ -7,10 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self as rfs, AtFlags, CWD};
 
 use super::listing::Listing;
-use super::op::{data, At, Op, Slot, SLOTS};
-use super::seen;
+use super::op::{data, At, Op, Outcome, Slot, SLOTS};
+use super::seen::{self, Uncounted};
 use super::word::{Name, Octal, Time, Word};
-use super::worker::{Outcome, Uncounted};
 use crate::sys::{
     self, Errno, Fail, FallocateFlags, FileType, Mode, OFlags, Res, Timespec, Timestamps,
 };

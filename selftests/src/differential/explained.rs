@@ -30,8 +30,7 @@
 //!   the directory is looked up; rovl writes nothing for who only looks, and does not
 //!   need them: a merged directory has the number of its lower one, marked or not.
 
-use super::op::Op;
-use super::worker::Outcome;
+use super::op::{Op, Outcome};
 use crate::sys::{Errno, RenameFlags};
 
 /// A refusal that a plain filesystem would not make. What is refused is not done on

@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::SeekFrom;
 
+use super::op::Outcome;
 use super::word::{Name, Word};
-use super::worker::Outcome;
 use crate::sys::{self, Dirent, Errno, FileType, OFlags, Res};
 
 /// What an open directory has given since its start.

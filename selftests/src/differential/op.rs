@@ -5,7 +5,10 @@
 use std::fmt;
 
 use super::word::{Name, Octal, Time, Word};
-use crate::sys::{Access, FallocateFlags, IFlags, OFlags, RenameFlags, XattrFlags};
+use crate::sys::{Access, Errno, FallocateFlags, IFlags, OFlags, RenameFlags, XattrFlags};
+
+/// What came of an operation: what it gave, or why it did not work.
+pub type Outcome = Result<String, Errno>;
 
 /// One of the files that a worker can have open at a time.
 pub type Slot = u8;

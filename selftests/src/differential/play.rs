@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::op::{Op, Step};
-use super::worker::{Uncounted, Worker, USERS};
+use super::seen::Uncounted;
+use super::worker::{Worker, USERS};
 use crate::sys::errno_name;
 
 fn start_all(root: &Path) -> Vec<Worker> {

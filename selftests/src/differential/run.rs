@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use super::explained;
-use super::op::{Op, Step};
+use super::op::{Op, Outcome, Step};
 use super::sides::Side;
 use super::state::{same, State};
-use super::worker::Outcome;
 use super::Plan;
 use crate::env::{panic_text, PANICS, T};
 use crate::sys::errno_name;

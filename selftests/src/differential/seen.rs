@@ -2,9 +2,14 @@
 
 //! What is seen of an object, in words that mean the same on every filesystem.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use super::word::{Octal, Word};
-use super::worker::Uncounted;
 use crate::sys::{self, FileType, IFlags, Stat};
+
+/// Inodes of which nobody can say how many names they have; see `explained`.
+pub type Uncounted = Rc<BTreeSet<u64>>;
 
 /// Times from here on are "now": nothing that the tests set is so late.
 pub const NOW: i64 = 1_600_000_000;

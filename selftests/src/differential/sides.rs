@@ -8,9 +8,10 @@ use std::process::Command;
 use std::rc::Rc;
 
 use super::object;
-use super::op::{Op, Step};
+use super::op::{Op, Outcome, Step};
+use super::seen::Uncounted;
 use super::state::{self, State, UpperLayer};
-use super::worker::{Outcome, Uncounted, Worker, USERS};
+use super::worker::{Worker, USERS};
 use super::Plan;
 use crate::env::T;
 use crate::stack::Overlay;

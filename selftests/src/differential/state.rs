@@ -7,9 +7,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::seen::{self, ANY_NLINK, WRITTEN_PIPE};
+use super::seen::{self, Uncounted, ANY_NLINK, WRITTEN_PIPE};
 use super::word::{Name, Word};
-use super::worker::Uncounted;
 use crate::sys::{self, Errno, FileType, OFlags, Res, Stat};
 use crate::tree::{self, IMPURE, OPAQUE, ORIGIN, UUID};
 

@@ -3,25 +3,18 @@
 //! A process that does operations: it has its own open files, working directory,
 //! umask and user, and has the tree for its root.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::rc::Rc;
 
 use super::act::Actor;
-use super::op::Step;
+use super::op::{Outcome, Step};
+use super::seen::Uncounted;
 use crate::env::{exit_now, fork, pipe, wait_for};
 use crate::sys::{self, Errno};
 
-/// What came of an operation: what it gave, or why it did not work.
-pub type Outcome = Result<String, Errno>;
-
 /// Who the workers are: user, group, further groups.
 pub const USERS: [(u32, u32, &[u32]); 3] = [(0, 0, &[]), (1000, 1000, &[2000]), (1001, 2000, &[])];
-
-/// Inodes of which nobody can say how many names they have; see `explained`.
-pub type Uncounted = Rc<BTreeSet<u64>>;
 
 pub struct Worker {
     pid: i32,

@@ -3,9 +3,8 @@
 //! R12, the fatal signals and the errors in mid-data: whoever copies, whoever
 //! waits, or both are killed. Nothing is left over, and nobody else is disturbed.
 
-use super::links::{SIZE, STOP};
 use super::ops::{NO_TMPFILE, UPPERS};
-use super::ways::{beside, lay_out_others, Way, OTHERS, WAYS};
+use super::ways::{beside, lay_out_others, Way, OTHERS, SIZE, STOP, WAYS};
 use crate::env::T;
 use crate::pause::{self, Pause, Point};
 use crate::runner::Test;

@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 use super::kills::in_process;
 use super::ops::{NO_TMPFILE, UPPERS};
 use super::ways::{beside, Way, WAYS};
+pub use super::ways::{SIZE, STOP};
 use crate::env::T;
 use crate::fuse::Fuse;
 use crate::pause::{self, Pause, Point};
@@ -34,10 +35,6 @@ pub fn tests() -> Vec<Test> {
         test("R7_names_after_the_copy_up_are_one_inode", one_inode),
     ]
 }
-
-pub const SIZE: usize = 256 << 10;
-/// Where copies stand still.
-pub const STOP: u64 = 128 << 10;
 
 fn name(i: usize) -> String {
     format!("d/f{i}")

@@ -6,6 +6,11 @@ use crate::stack::Overlay;
 use crate::sys::{self, Expect, OFlags, Res};
 use crate::tree::Tree;
 
+/// How large files are that are to stand still on their way up,
+pub const SIZE: usize = 256 << 10;
+/// and where they do.
+pub const STOP: u64 = 128 << 10;
+
 /// One way to make the file at a path be copied up.
 pub struct Way {
     pub name: &'static str,
