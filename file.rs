@@ -12,6 +12,7 @@
 //! are never older than those another writer has taken over before. Reads take
 //! no lock.
 
+use crate::vfs::compat::EOPNOTSUPP;
 use crate::{
     copyup,
     inode::{self, Real},

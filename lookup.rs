@@ -2,6 +2,7 @@
 
 //! One name through all the layers.
 
+use crate::vfs::compat::{ELOOP, ENAMETOOLONG, ENODATA, EOPNOTSUPP, EREMOTE};
 use crate::{
     format::{
         dir::Opacity,

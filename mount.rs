@@ -11,6 +11,7 @@
 //! * [`stack`]: the layers that were named become a stack;
 //! * [`workdir`]: the work directory is made, swept, and tried out.
 
+use crate::vfs::compat::{EDQUOT, ELOOP, ENAMETOOLONG, EOPNOTSUPP};
 use crate::{
     format::lowerdir,
     layers::Layers,

@@ -9,6 +9,7 @@
 //! What is made in place of a whiteout, and what takes the place of an object,
 //! is made whole in `work/` first and moved there in one step.
 
+use crate::vfs::compat::{ENOTEMPTY, EOPNOTSUPP, ESTALE};
 use crate::{
     copyup, inode,
     layers::{self, Layers, Rovl, Upper},

@@ -16,6 +16,7 @@
 //! attribute `trusted.overlay.protattr` instead, with one letter for each of
 //! the two flags as `chattr` names them, and the overlay inode has the flag.
 
+use crate::vfs::compat::{ENODATA, EOPNOTSUPP};
 use crate::{
     format::{
         names::Names,

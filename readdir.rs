@@ -17,6 +17,7 @@
 //! A directory that is one directory of a layer, with nothing in it to correct,
 //! needs no list: the entries of that one are passed on, with its positions.
 
+use crate::vfs::compat::ENOTEMPTY;
 use crate::{
     layers::{self, Layers, Rovl},
     listing::{Cache, List, Listing},

@@ -15,6 +15,7 @@
 //!   were copied up, so their inode numbers are not what `readdir` of the layer
 //!   says.
 
+use crate::vfs::compat::{ENODATA, EOPNOTSUPP};
 use crate::{
     format::{
         dir::{self as marks, Opacity},

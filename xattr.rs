@@ -5,6 +5,7 @@
 //! What [`crate::private`] keeps with objects of the upper layer is not seen in
 //! the merged tree.
 
+use crate::vfs::compat::{ENODATA, EOPNOTSUPP};
 use crate::{
     copyup,
     format::{names::Names, protattr::Protection},

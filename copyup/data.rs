@@ -7,6 +7,7 @@ use super::{
     pause::{self, Point},
     Copy, Extent,
 };
+use crate::vfs::compat::EOPNOTSUPP;
 use crate::vfs::{
     self,
     attr::Attributes,

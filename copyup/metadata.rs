@@ -3,6 +3,7 @@
 //! Step 4 of a copy-up: owner, mode, times, xattrs, ACLs, inode flags.
 
 use super::Copy;
+use crate::vfs::compat::{ENODATA, EOPNOTSUPP};
 use crate::{
     inode, lookup, private,
     vfs::{

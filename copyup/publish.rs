@@ -16,6 +16,7 @@ use super::{
     pause::{self, Point},
     Copy,
 };
+use crate::vfs::compat::ESTALE;
 use crate::{
     layers::Rovl,
     vfs::{

@@ -6,6 +6,7 @@
 //! has been checked.
 
 use super::{refuse, workdir, Given, Mounting, Quoted, Reason, Role};
+use crate::vfs::compat::ELOOP;
 use crate::{
     format::{names, uuid::Uuid},
     inode::{Identity, LowerObject, Objects},

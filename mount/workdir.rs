@@ -8,6 +8,7 @@
 //! ended without an unmount has left there is removed.
 
 use super::{refuse, Quoted, Reason};
+use crate::vfs::compat::{ENODATA, ENOTEMPTY, EOPNOTSUPP};
 use crate::{
     copyup::pause,
     format::names::{self, Names},

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = "rust_overlay.rs"
-# What is declared in the crate root itself, for everybody: the module of `module!`.
-OF_THE_ROOT = {"LocalModule"}
 
 
 def order(root: str) -> list[str]:
@@ -87,7 +85,7 @@ def faults(top: Path) -> list[str]:
             if not (top / path).exists():
                 continue
             for line, used in uses((top / path).read_text(encoding="utf-8")):
-                if used in OF_THE_ROOT or used == room:
+                if used == room:
                     continue
                 if used not in place:
                     found.append(f"{path}:{line}: crate::{used} is no room")

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/posix_acl.h`](srctree/include/linux/posix_acl.h);
 //! `fs/posix_acl.c`.
 
+use super::compat::ENODATA;
 use super::{
     bindings as b,
     idmap::Idmap,

@@ -5,8 +5,11 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h);
 //! `Documentation/filesystems/vfs.rst`, `directory-locking.rst`.
 
+use super::compat::ENAMETOOLONG;
 use super::{
-    acl, bindings as b, dentry,
+    acl, bindings as b,
+    compat::Create,
+    dentry,
     file_ops::{self, FileOperations},
     fileattr,
     idmap::Idmap,
@@ -110,7 +113,7 @@ pub(super) fn operations<F: DirOperations>() -> *const b::inode_operations {
 impl<F: DirOperations> Table<F> {
     const DIRECTORY: &'static b::inode_operations = &b::inode_operations {
         lookup: Some(Self::lookup),
-        create: Some(Self::create),
+        create: Some(<_ as Create<F>>::CREATE),
         link: Some(Self::link),
         unlink: Some(Self::remove),
         symlink: Some(Self::symlink),
@@ -185,28 +188,6 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: the dentry is negative; takes over the reference.
         unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) };
         Ok(())
-    }
-
-    /// # Safety
-    ///
-    /// Only for the VFS to call.
-    unsafe extern "C" fn create(
-        idmap: *mut b::mnt_idmap,
-        dir: *mut b::inode,
-        dentry: *mut b::dentry,
-        mode: b::umode_t,
-    ) -> c_int {
-        // SAFETY: called as `make` asks.
-        to_int(unsafe {
-            Self::make(
-                idmap,
-                dir,
-                dentry,
-                New::Regular {
-                    mode: mode & 0o7777,
-                },
-            )
-        })
     }
 
     /// # Safety
@@ -375,4 +356,26 @@ impl<F: DirOperations> Table<F> {
     unsafe extern "C" fn opened(_inode: *mut b::inode, _file: *mut b::file) -> c_int {
         0
     }
+}
+
+/// # Safety
+///
+/// Only for the VFS to call.
+pub(super) unsafe extern "C" fn create<F: DirOperations>(
+    idmap: *mut b::mnt_idmap,
+    dir: *mut b::inode,
+    dentry: *mut b::dentry,
+    mode: b::umode_t,
+) -> c_int {
+    // SAFETY: called as `make` asks.
+    to_int(unsafe {
+        Table::<F>::make(
+            idmap,
+            dir,
+            dentry,
+            New::Regular {
+                mode: mode & 0o7777,
+            },
+        )
+    })
 }

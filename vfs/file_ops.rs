@@ -7,7 +7,7 @@
 //! `Documentation/filesystems/vfs.rst`, `Documentation/filesystems/locking.rst`.
 
 use super::{
-    bindings as b,
+    bindings as b, compat,
     file::{Owner, RegularFile, UserFile},
     from_count,
     lock::{file_inode, Context, Held, InodeLock, Nothing},
@@ -21,7 +21,6 @@ use kernel::{
     fs::File,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
-    ModuleMetadata,
 };
 
 pub(crate) use super::bindings::{REMAP_FILE_DEDUP, SEEK_DATA, SEEK_HOLE, SEEK_SET};
@@ -353,7 +352,7 @@ struct Table<F>(PhantomData<F>);
 
 impl<F: FileOperations> Table<F> {
     const OPERATIONS: &'static b::file_operations = &b::file_operations {
-        owner: crate::LocalModule::THIS_MODULE.as_ptr(),
+        owner: compat::THIS_MODULE,
         open: Some(Self::open),
         release: Some(Self::release),
         llseek: Some(Self::llseek),

@@ -6,6 +6,7 @@
 //! C header: [`include/linux/fileattr.h`](srctree/include/linux/fileattr.h);
 //! `fs/file_attr.c`.
 
+use super::compat::EOPNOTSUPP;
 use super::{
     bindings as b,
     lock::{Context, InodeLock, WriteAccess},

@@ -10,6 +10,7 @@
 #include <linux/sched/signal.h>
 #include <linux/user_namespace.h>
 
+#include "compat.h"
 #include "helpers.h"
 
 #define CREATE_TRACE_POINTS

@@ -6,6 +6,7 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h);
 //! `Documentation/filesystems/locking.rst`.
 
+use super::compat::EOPNOTSUPP;
 use super::{
     acl::{self, AclOperations},
     attr::{Attributes, Stat},

@@ -40,6 +40,7 @@
 //!
 //! `selftests/compile_fail/` has a case for each of these.
 
+use super::compat::ESTALE;
 use super::{
     attr::Attributes, bindings as b, dentry::qstr, from_count, namei::DirTimes, Dentry, FileSystem,
     Inode, Mount, Path,

@@ -22,6 +22,7 @@
 pub(crate) mod acl;
 pub(crate) mod attr;
 pub(crate) mod bindings;
+pub(crate) mod compat;
 pub(crate) mod completion;
 pub(crate) mod cred;
 pub(crate) mod dentry;

@@ -6,7 +6,7 @@
 //! dir_context`); `Documentation/filesystems/locking.rst`.
 
 use super::{
-    bindings as b,
+    bindings as b, compat,
     file::{DirectoryFile, UserFile},
     lock::{Context, DirectoryLock, Nothing},
     to_int, FileSystem,
@@ -15,7 +15,6 @@ use core::marker::PhantomData;
 use kernel::{
     ffi::{c_int, c_uint},
     prelude::*,
-    ModuleMetadata,
 };
 
 pub(crate) use super::bindings::{DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN};
@@ -93,7 +92,7 @@ struct Table<F>(PhantomData<F>);
 
 impl<F: ReaddirOperations> Table<F> {
     const OPERATIONS: &'static b::file_operations = &b::file_operations {
-        owner: crate::LocalModule::THIS_MODULE.as_ptr(),
+        owner: compat::THIS_MODULE,
         open: Some(Self::open),
         release: Some(Self::release),
         read: Some(b::generic_read_dir),

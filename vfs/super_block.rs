@@ -6,7 +6,7 @@
 //! [`include/linux/fs/super_types.h`](srctree/include/linux/fs/super_types.h)
 
 use super::{
-    bindings as b,
+    bindings as b, compat,
     dentry_ops::{self, DentryOperations},
     dir_ops::DirOperations,
     file_ops::FileOperations,
@@ -27,7 +27,6 @@ use kernel::{
         atomic::{Atomic, Full, Relaxed},
     },
     types::Opaque,
-    ModuleMetadata,
 };
 
 /// What a filesystem keeps, and where.
@@ -452,7 +451,7 @@ impl<F: Operations> FileSystemType<F> {
             fs_type: UnsafeCell::new(b::file_system_type {
                 name: kernel::str::as_char_ptr_in_const_context(F::NAME),
                 fs_flags: F::FLAGS as c_int,
-                owner: crate::LocalModule::THIS_MODULE.as_ptr(),
+                owner: compat::THIS_MODULE,
                 init_fs_context: Some(fs_context::init::<F>),
                 parameters: F::PARAMETERS.as_ptr().cast(),
                 kill_sb: Some(Self::kill_sb),

@@ -11,6 +11,7 @@
 //! C header: [`include/linux/xattr.h`](srctree/include/linux/xattr.h);
 //! `Documentation/filesystems/vfs.rst`, "struct xattr_handler".
 
+use super::compat::{ECANCELED, EOPNOTSUPP};
 use super::{
     bindings as b, from_count,
     lock::{Context, InodeLock},
@@ -153,7 +154,9 @@ impl Names {
 /// the credentials in force.
 pub(crate) fn may_see_trusted() -> bool {
     // SAFETY: no requirements.
-    unsafe { b::capable_noaudit(b::CAP_SYS_ADMIN as c_int) }
+    let init_user_ns = unsafe { b::rovl_init_user_ns() };
+    // SAFETY: that namespace is always there.
+    unsafe { b::ns_capable_noaudit(init_user_ns, b::CAP_SYS_ADMIN as c_int) }
 }
 
 /// What the VFS asks about extended attributes. Names are whole, with their
