@@ -93,7 +93,6 @@ impl InodeOperations for Rovl {
         let inode = dentry.node()?;
         let layers = layers::of(inode);
         attr.prepare(dentry, idmap)?;
-        attr.without_file().leave_set_id_to_below();
         let is_done = match attr.new_size() {
             Some(size) => {
                 crate::inode::check_mutable(inode)?;

@@ -176,7 +176,7 @@ impl WriteAccess<'_> {
     /// force are not the owner's, `EACCES` for a default list of what is no
     /// directory.
     pub(crate) fn set_acl(&mut self, dentry: &Dentry, kind: Kind, acl: Option<&Acl>) -> Result {
-        dentry.positive()?;
+        self.inode_of(dentry)?;
         let idmap = self.mnt().idmap();
         let name = kind.name().as_char_ptr();
         let Some(acl) = acl else {

@@ -81,20 +81,28 @@ impl Attributes {
         self.has(b::ATTR_SIZE).then_some(self.0.ia_size)
     }
 
-    /// Leaves out what names a file of the caller's (`ATTR_FILE`, `ATTR_OPEN`):
-    /// it is a file of another filesystem than the one asked next.
-    pub(crate) fn without_file(&mut self) -> &mut Self {
+    /// Makes of it what may be asked of `inode`, whatever this has been made for:
+    ///
+    /// * no file of the caller's (`ATTR_FILE`, `ATTR_OPEN`): it is one of another
+    ///   filesystem, or closed by now;
+    /// * the mode left to the filesystem where the change only says that set-id bits
+    ///   must go (`ATTR_KILL_SUID`, `ATTR_KILL_SGID`), which may not be asked at once;
+    /// * else the type in the mode that of the inode: filesystems store what they get.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a size, if it is no regular file.
+    pub(super) fn fit(&mut self, inode: &Inode) -> Result {
+        if self.has(b::ATTR_SIZE) && !inode.is_regular() {
+            return Err(EINVAL);
+        }
         self.0.ia_valid &= !(b::ATTR_FILE | b::ATTR_OPEN);
-        self
-    }
-
-    /// Leaves the mode to the filesystem below where the change only says that
-    /// set-id bits must go (`ATTR_KILL_SUID`, `ATTR_KILL_SGID`).
-    pub(crate) fn leave_set_id_to_below(&mut self) -> &mut Self {
         if self.has(b::ATTR_KILL_SUID | b::ATTR_KILL_SGID) {
             self.0.ia_valid &= !b::ATTR_MODE;
         }
-        self
+        let kind = b::S_IFMT as u16;
+        self.0.ia_mode = (self.0.ia_mode & !kind) | (inode.mode() & kind);
+        Ok(())
     }
 
     /// `setattr_prepare`: may the caller make this change to this inode? It changes
@@ -102,10 +110,12 @@ impl Attributes {
     /// of the filesystem below. The owner is one as seen through the mount with
     /// `idmap`, and afterwards as `sb`, the filesystem of the inode, has it.
     pub(crate) fn prepare(&mut self, dentry: &Dentry, idmap: Idmap<'_>) -> Result {
+        dentry.positive()?;
         let kill = self.0.ia_valid & b::ATTR_KILL_PRIV;
         self.0.ia_valid &= !b::ATTR_KILL_PRIV;
         let attr = self.as_c();
-        // SAFETY: the dentry is positive, its inode locked by the VFS.
+        // SAFETY: the dentry is positive (checked). Without `ATTR_KILL_PRIV` it changes
+        // nothing but `attr`, so what it reads need not be locked.
         let allowed = unsafe { b::setattr_prepare(idmap.as_ptr(), dentry.as_ptr(), attr) };
         self.0.ia_valid |= kill;
         to_result(allowed)?;
@@ -153,8 +163,9 @@ impl Stat {
 
     /// As [`Stat::boxed`], into this one.
     pub(crate) fn read(&mut self, path: Path<'_>, request_mask: u32, flags: u32) -> Result {
+        path.inode()?;
         let path = path.as_c();
-        // SAFETY: the path is valid and positive, the buffer is ours.
+        // SAFETY: the path is valid and positive (checked), the buffer is ours.
         to_result(unsafe { b::vfs_getattr_nosec(&path, &mut self.0, request_mask, flags) })
     }
 

@@ -114,8 +114,9 @@ impl Drop for NewCred {
 /// `security_inode_copy_up`: the credentials under which the security modules
 /// want the copy of `source` to be made; `None` if they do not care.
 pub(crate) fn for_copy_up(source: &Dentry) -> Result<Option<ARef<Credential>>> {
+    source.positive()?;
     let mut new = core::ptr::null_mut();
-    // SAFETY: the dentry is valid and positive, `new` is ours.
+    // SAFETY: the dentry is valid and positive (checked), `new` is ours.
     let r = to_result(unsafe { b::security_inode_copy_up(source.as_ptr(), &mut new) });
     let new = NonNull::new(new).map(NewCred);
     r?;

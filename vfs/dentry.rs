@@ -104,7 +104,10 @@ impl Dentry {
     /// `d_inode` of a positive dentry.
     ///
     /// A dentry turns negative only when the one who unlinks it holds its last
-    /// reference; whoever borrows it here holds another, so it stays.
+    /// reference (`d_delete`). Whoever borrows one here has it from a reference that
+    /// somebody else holds, so it stays; or from a guard of its name, by which it can be
+    /// unlinked, but not while it is borrowed
+    /// ([`LockedName::remove`](super::lock::LockedName::remove)).
     pub(crate) fn inode(&self) -> Option<&Inode> {
         // SAFETY: the dentry is valid.
         let inode = unsafe { b::rovl_d_inode(self.as_ptr()) };
@@ -118,6 +121,20 @@ impl Dentry {
     /// The inode, or `ENOENT` for a negative dentry.
     pub(crate) fn positive(&self) -> Result<&Inode> {
         self.inode().ok_or(ENOENT)
+    }
+
+    /// That the dentry is that of a directory which can be looked up in: it is positive,
+    /// and its inode has `->lookup`. It stays so while it is borrowed; see
+    /// [`Dentry::inode`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for a negative dentry, `ENOTDIR`.
+    pub(super) fn check_directory(&self) -> Result {
+        match self.can_lookup() {
+            true => Ok(()),
+            false => self.positive().and(Err(ENOTDIR)),
+        }
     }
 
     /// `d_is_negative`.

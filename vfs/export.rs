@@ -33,11 +33,13 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if the filesystem has none, or one too long.
+    /// `EOVERFLOW` if the filesystem has none, or one too long; `ENOENT` for a negative
+    /// dentry.
     pub(crate) fn encode(_may_lock: &mut impl MayLockDirectory, dentry: &Dentry) -> Result<Self> {
+        dentry.positive()?;
         let mut words = [0; MAX_HANDLE_LEN / WORD];
         let mut len = words.len() as c_int;
-        // SAFETY: the dentry is positive, and the buffer is `len` words.
+        // SAFETY: the dentry is positive (checked), and the buffer is `len` words.
         let kind = unsafe {
             b::exportfs_encode_fh(dentry.as_ptr(), words.as_mut_ptr().cast(), &mut len, 0)
         };

@@ -107,8 +107,9 @@ impl<F: FileSystem> UserFile<F> {
         flags: u32,
         cred: &Credential,
     ) -> Result<ARef<File>> {
+        path.inode()?;
         let path = path.as_c();
-        // SAFETY: the file has its path, `path` is positive, and the callee
+        // SAFETY: the file has its path, `path` is positive (checked), and the callee
         // takes references of its own.
         let file =
             unsafe { b::backing_file_open(self.as_ptr(), flags as c_int, &path, cred.as_ptr()) };

@@ -292,6 +292,9 @@ pub(crate) fn splice_file_range<F: FileOperations>(
     (to, mut to_pos): (&RegularFile<F>, i64),
     len: usize,
 ) -> Result<usize> {
+    if from_pos < 0 || to_pos < 0 {
+        return Err(EINVAL);
+    }
     // SAFETY: both files are open and no inode is locked; called within
     // `->copy_file_range`, where freeze protection of `to` is held.
     from_count(unsafe {

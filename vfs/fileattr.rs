@@ -143,7 +143,7 @@ impl WriteAccess<'_> {
     ///
     /// `EPERM` if they may not; `ENOIOCTLCMD` where there are none.
     pub(crate) fn set_fileattr(&mut self, dentry: &Dentry, attr: &FileAttr) -> Result {
-        dentry.positive()?;
+        self.inode_of(dentry)?;
         let mut attr = attr.clone();
         // SAFETY: the dentry is positive, and we hold no lock of its
         // filesystem: a guard of this access would borrow `self`. The

@@ -42,8 +42,8 @@
 
 use super::compat::ESTALE;
 use super::{
-    attr::Attributes, bindings as b, dentry::qstr, from_count, namei::DirTimes, Dentry, FileSystem,
-    Inode, Mount, Path,
+    attr::Attributes, bindings as b, dentry::qstr, from_count, namei::DirTimes, xattr, Dentry,
+    FileSystem, Inode, Mount, Path,
 };
 use core::{
     marker::PhantomData,
@@ -138,6 +138,9 @@ impl<H: Held> Context<H> {
         pos: i64,
         len: usize,
     ) -> Result<usize> {
+        if pos < 0 {
+            return Err(EINVAL);
+        }
         let same = file_inode(from)
             .super_block()
             .is_same(file_inode(to).super_block());
@@ -276,6 +279,29 @@ impl<'c> WriteAccess<'c> {
         self.mnt.idmap()
     }
 
+    /// The inode of what is to be changed: the dentry is positive, and of the filesystem
+    /// to which this is the access.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EXDEV`.
+    pub(super) fn inode_of<'d>(&self, dentry: &'d Dentry) -> Result<&'d Inode> {
+        if !dentry.super_block().is_same(self.mnt.super_block()) {
+            return Err(EXDEV);
+        }
+        dentry.positive()
+    }
+
+    /// That names can be changed in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::inode_of`], and `ENOTDIR`.
+    fn check_directory(&self, dir: &Dentry) -> Result {
+        self.inode_of(dir)?;
+        dir.check_directory()
+    }
+
     /// Locks `parent` and looks `name` up afresh in it; the name may or may not
     /// exist (`start_creating`).
     pub(crate) fn lock_name<'w>(
@@ -283,9 +309,10 @@ impl<'c> WriteAccess<'c> {
         parent: &Dentry,
         name: &[u8],
     ) -> Result<LockedName<'w>> {
+        self.check_directory(parent)?;
         let mut q = qstr(name);
         // SAFETY: the parent is a positive directory dentry of this mount's
-        // filesystem, on which we hold no other lock, since `self` is borrowed
+        // filesystem (checked), on which we hold no other lock, since `self` is borrowed
         // mutably; `q` lives for the call.
         let dentry = unsafe { b::start_creating(self.idmap(), parent.as_ptr(), &mut q) };
         let dentry = from_err_ptr(dentry)?;
@@ -302,13 +329,17 @@ impl<'c> WriteAccess<'c> {
     /// # Errors
     ///
     /// `ENOENT` without the old name, `EEXIST` with the new one and
-    /// `RENAME_NOREPLACE`, `EINVAL` or `ENOTEMPTY` if one is above the other.
+    /// `RENAME_NOREPLACE`, `EINVAL` or `ENOTEMPTY` if one is above the other, `EINVAL` for
+    /// flags that exclude each other; those of [`Self::lock_name`].
     pub(crate) fn lock_rename<'w>(
         &'w mut self,
         (old_parent, old_name): (&Dentry, &[u8]),
         (new_parent, new_name): (&Dentry, &[u8]),
         flags: u32,
     ) -> Result<LockedRename<'w>> {
+        self.check_directory(old_parent)?;
+        self.check_directory(new_parent)?;
+        check_rename_flags(flags)?;
         let mut rd: b::renamedata = pin_init::zeroed();
         rd.mnt_idmap = self.idmap();
         rd.old_parent = old_parent.as_ptr();
@@ -316,7 +347,7 @@ impl<'c> WriteAccess<'c> {
         rd.flags = flags;
         let (mut old, mut new) = (qstr(old_name), qstr(new_name));
         // SAFETY: both parents are positive directory dentries of this mount's
-        // filesystem, none of it is locked by us, and `rd` is filled in as
+        // filesystem (checked), none of it is locked by us, and `rd` is filled in as
         // `start_renaming` asks.
         to_result(unsafe { b::start_renaming(&mut rd, 0, &mut old, &mut new) })?;
         Ok(LockedRename {
@@ -335,13 +366,15 @@ impl<'c> WriteAccess<'c> {
         mode: u16,
         cred: &Credential,
     ) -> Result<ARef<File>> {
+        self.check_directory(dir)?;
         let path = Path::new(self.mnt, dir).as_c();
-        // SAFETY: the path is valid for the call.
+        // SAFETY: the path is valid for the call, and a directory (checked); the mode
+        // says that it is to be a regular file.
         let file = from_err_ptr(unsafe {
             b::kernel_tmpfile_open(
                 self.idmap(),
                 &path,
-                b::S_IFREG as u16 | mode,
+                b::S_IFREG as u16 | (mode & 0o7777),
                 (b::O_RDWR | b::O_LARGEFILE) as i32,
                 cred.as_ptr(),
             )
@@ -351,9 +384,11 @@ impl<'c> WriteAccess<'c> {
         Ok(unsafe { ARef::from_raw(file.cast()) })
     }
 
-    /// `notify_change`, with the inode locked for the call.
+    /// `notify_change`, with the inode locked for the call. `attr` may be what the VFS
+    /// asks of another inode: see [`Attributes::fit`].
     pub(crate) fn set_attributes(&mut self, dentry: &Dentry, attr: &mut Attributes) -> Result {
-        let inode = dentry.positive()?;
+        let inode = self.inode_of(dentry)?;
+        attr.fit(inode)?;
         // SAFETY: the inode is live, and we hold no lock of its filesystem: a
         // guard of this access would borrow `self`.
         unsafe { b::rovl_inode_lock(inode.as_ptr()) };
@@ -372,6 +407,11 @@ impl<'c> WriteAccess<'c> {
     }
 
     /// `vfs_setxattr`.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` and `E2BIG` for a name and a value that are too long for any filesystem;
+    /// what this one says else.
     pub(crate) fn set_xattr(
         &mut self,
         dentry: &Dentry,
@@ -379,7 +419,14 @@ impl<'c> WriteAccess<'c> {
         value: &[u8],
         flags: i32,
     ) -> Result {
-        // SAFETY: the dentry is positive, name and value live for the call,
+        self.inode_of(dentry)?;
+        if name.count_bytes() > xattr::NAME_MAX {
+            return Err(ERANGE);
+        }
+        if value.len() > xattr::SIZE_MAX {
+            return Err(E2BIG);
+        }
+        // SAFETY: the dentry is positive (checked), name and value live for the call,
         // which locks the inode.
         to_result(unsafe {
             b::vfs_setxattr(
@@ -395,6 +442,7 @@ impl<'c> WriteAccess<'c> {
 
     /// `vfs_removexattr`.
     pub(crate) fn remove_xattr(&mut self, dentry: &Dentry, name: &CStr) -> Result {
+        self.inode_of(dentry)?;
         // SAFETY: as for `set_xattr`.
         to_result(unsafe { b::vfs_removexattr(self.idmap(), dentry.as_ptr(), name.as_char_ptr()) })
     }
@@ -462,8 +510,17 @@ impl LockedName<'_> {
         Ok(self)
     }
 
-    /// `vfs_mknod`.
+    /// `vfs_mknod`: a device, fifo or socket, by the type in `mode`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for another type, of which the filesystem would make something else;
+    /// what that says else.
     pub(crate) fn mknod(&mut self, mode: u16, rdev: u32) -> Result {
+        let kind = u32::from(mode) & b::S_IFMT;
+        if !matches!(kind, b::S_IFCHR | b::S_IFBLK | b::S_IFIFO | b::S_IFSOCK) {
+            return Err(EINVAL);
+        }
         // SAFETY: the parent is locked (type invariant).
         to_result(unsafe {
             b::vfs_mknod(
@@ -527,9 +584,18 @@ impl LockedName<'_> {
     }
 
     /// `vfs_unlink` or `vfs_rmdir`, by what the name is.
+    ///
+    /// If nobody else holds a reference to the dentry it becomes negative (`d_delete`).
+    /// Nothing that was borrowed from the guard lives then, as this takes it mutably.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for a name that is not there, or has been removed.
     pub(crate) fn remove(&mut self) -> Result {
+        if self.dentry().is_unhashed() {
+            return Err(ENOENT);
+        }
         let is_dir = self.dentry().positive()?.is_dir();
-        // `d_delete` in the VFS drops the name only, as we hold a reference.
         let dir = self.dir();
         to_result(if is_dir {
             // SAFETY: the parent is locked (type invariant), the dentry positive.
@@ -575,6 +641,16 @@ unsafe fn set_locked_times(
     let mut attr = Attributes::new().times(atime, mtime).forced();
     // SAFETY: per the contract.
     to_result(unsafe { b::notify_change(idmap, dentry, attr.as_c(), core::ptr::null_mut()) })
+}
+
+/// As `renameat2` checks its flags: an exchange is nothing else as well.
+fn check_rename_flags(flags: u32) -> Result {
+    let known = b::RENAME_NOREPLACE | b::RENAME_EXCHANGE | b::RENAME_WHITEOUT;
+    let exchange = flags & b::RENAME_EXCHANGE != 0;
+    if flags & !known != 0 || (exchange && flags != b::RENAME_EXCHANGE) {
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 /// Level 2, for two names in one or two directories.
@@ -630,6 +706,7 @@ impl LockedRename<'_> {
     ///
     /// `ENOENT` for `RENAME_EXCHANGE` without something at the new name.
     pub(crate) fn set_flags(&mut self, flags: u32) -> Result {
+        check_rename_flags(flags)?;
         if flags & b::RENAME_EXCHANGE != 0 && self.new_name().is_negative() {
             return Err(ENOENT);
         }

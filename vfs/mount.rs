@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
 //! [`include/linux/path.h`](srctree/include/linux/path.h)
 
-use super::{bindings as b, lock::MayLockDirectory, Dentry, Inode};
+use super::{bindings as b, lock::MayLockDirectory, Dentry, Inode, SuperBlock};
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -46,6 +46,12 @@ impl Mount {
         unsafe { Dentry::from_raw((*self.as_ptr()).mnt_root) }
     }
 
+    /// `mnt_sb`.
+    pub(crate) fn super_block(&self) -> &SuperBlock {
+        // SAFETY: it does not change, and is active while it is mounted.
+        unsafe { SuperBlock::from_raw((*self.as_ptr()).mnt_sb) }
+    }
+
     /// `mnt_idmap`.
     pub(super) fn idmap(&self) -> *mut b::mnt_idmap {
         // SAFETY: the mount is valid.
@@ -69,7 +75,13 @@ impl Mount {
     }
 }
 
-/// `struct path`: a dentry and the mount it is seen through, both borrowed.
+/// `struct path`: a dentry and the mount it is seen through, both borrowed. The dentry
+/// may be negative. What asks its object finds that out first, by looking at a word of
+/// the dentry which it reads next anyway: as long as the dentry is borrowed, it keeps
+/// the object that it has ([`Dentry::inode`]).
+///
+/// That they belong together is for the one who makes it: one that goes through the
+/// wrong mount is seen with its id mapping and its flags.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'a> {
     pub(crate) mnt: &'a Mount,
@@ -114,6 +126,11 @@ impl<'a> Path<'a> {
     /// The inode at the path; `ENOENT` if the dentry is negative.
     pub(crate) fn inode(&self) -> Result<&'a Inode> {
         self.dentry.positive()
+    }
+
+    /// [`Dentry::check_directory`].
+    pub(super) fn check_directory(&self) -> Result {
+        self.dentry.check_directory()
     }
 }
 

@@ -14,14 +14,16 @@ impl Path<'_> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is none; what the filesystem says else.
+    /// `ENOENT` if there is none, `ENOTDIR` if this is no directory; what the
+    /// filesystem says else.
     pub(crate) fn lookup(
         &self,
         _may_lock: &mut impl MayLockDirectory,
         name: &[u8],
     ) -> Result<ARef<Dentry>> {
+        self.check_directory()?;
         let mut q = qstr(name);
-        // SAFETY: the path is valid and a directory that can be looked up in;
+        // SAFETY: the path is valid and a directory that can be looked up in (checked);
         // the name lives for the call; no directory is locked (`_may_lock`).
         let dentry = unsafe {
             b::lookup_one_positive_unlocked(self.mnt.idmap(), &mut q, self.dentry.as_ptr())
@@ -39,8 +41,9 @@ impl Path<'_> {
         flags: u32,
         cred: &Credential,
     ) -> Result<ARef<File>> {
+        self.inode()?;
         let path = self.as_c();
-        // SAFETY: the path is valid and positive.
+        // SAFETY: the path is valid and positive (checked).
         let file = unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
         // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
@@ -49,9 +52,11 @@ impl Path<'_> {
 
     /// `touch_atime`: the object is being read.
     pub(crate) fn touch_atime(&self) {
-        let path = self.as_c();
-        // SAFETY: the path is valid and positive.
-        unsafe { b::touch_atime(&path) };
+        if self.inode().is_ok() {
+            let path = self.as_c();
+            // SAFETY: the path is valid and positive (checked).
+            unsafe { b::touch_atime(&path) };
+        }
     }
 }
 

@@ -102,8 +102,9 @@ impl StatFs {
         magic: usize,
         namelen: i64,
     ) -> Result {
+        path.inode()?;
         let path = path.as_c();
-        // SAFETY: the path is valid, the buffer is ours; `kstatfs` is opaque in
+        // SAFETY: the path is valid and positive (checked), the buffer is ours; `kstatfs` is opaque in
         // `kernel::bindings`, where the function's argument type comes from.
         to_result(unsafe { b::vfs_statfs(&path, (&raw mut self.0).cast()) })?;
         self.0.f_type = magic as isize;
@@ -116,6 +117,7 @@ impl StatFs {
     /// `vfs_statfs` of another filesystem.
     pub(crate) fn of(path: super::Path<'_>) -> Result<Self> {
         let mut out = Self(pin_init::zeroed());
+        path.inode()?;
         let path = path.as_c();
         // SAFETY: as in `copy_from`.
         to_result(unsafe { b::vfs_statfs(&path, (&raw mut out.0).cast()) })?;
