@@ -19,7 +19,7 @@ use crate::{
         fileattr::{FileAttr, FileattrOperations},
         idmap::Idmap,
         lock::{Context, InodeLock, WriteAccess},
-        xattr::{self, XattrOperations},
+        xattr::{self, Buffer, XattrOperations},
         Dentry, Inode,
     },
 };
@@ -69,11 +69,11 @@ fn shown_name<'a>(
 }
 
 impl XattrOperations for Rovl {
-    fn get(inode: &Inode<Rovl>, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    fn get(inode: &Inode<Rovl>, name: &CStr, value: &mut Buffer<'_>) -> Result {
         let real = inode::real(inode)?;
         // What cannot be set is not there.
         with_stored_name(layers::of(inode).names, name, ENODATA, |name| {
-            layers::of(inode).as_mounter(|| xattr::get(real.path, name, value))
+            layers::of(inode).as_mounter(|| xattr::get_into(real.path, name, value))
         })
     }
 
@@ -95,27 +95,20 @@ impl XattrOperations for Rovl {
         })
     }
 
-    fn list(dentry: &Dentry<Rovl>, names: &mut [u8]) -> Result<usize> {
+    fn list(dentry: &Dentry<Rovl>, names: &mut Buffer<'_>) -> Result {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
         let stored = layers::of(inode).as_mounter(|| xattr::list(real.path))?;
         let sees_trusted = xattr::may_see_trusted();
-        let mut len = 0usize;
         let private = layers::of(inode).names;
         let shown = stored
             .iter()
             .filter_map(|name| shown_name(private, name, sees_trusted));
         for (first, second) in shown {
-            for part in [first, second] {
-                let end = len.checked_add(part.len()).ok_or(ERANGE)?;
-                if !names.is_empty() {
-                    let place = names.get_mut(len..end).ok_or(ERANGE)?;
-                    place.copy_from_slice(part);
-                }
-                len = end;
-            }
+            names.push(first)?;
+            names.push(second)?;
         }
-        Ok(len)
+        Ok(())
     }
 }
 

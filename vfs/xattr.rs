@@ -17,7 +17,7 @@ use super::{
     lock::{Context, InodeLock},
     to_count, to_int, Dentry, FileSystem, Inode, Path,
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem::MaybeUninit};
 use kernel::{
     error::to_result,
     ffi::{c_char, c_int, c_void},
@@ -44,18 +44,84 @@ const TRIES: usize = 8;
 /// `ENODATA` without such an attribute, `EOPNOTSUPP` where there are none,
 /// `ERANGE` if the buffer is too small, `ENOENT` for a negative dentry.
 pub(crate) fn get(path: Path<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer is ours and of that size.
+    unsafe { get_raw(path, name, or_null(value), value.len()) }
+}
+
+/// As [`get`], into the buffer of who asks us for an attribute.
+pub(crate) fn get_into(path: Path<'_>, name: &CStr, value: &mut Buffer<'_>) -> Result {
+    // SAFETY: the buffer is ours as long as it is borrowed, and of that size.
+    value.len = unsafe { get_raw(path, name, value.to, value.size) }?;
+    Ok(())
+}
+
+/// # Safety
+///
+/// `size` bytes at `value` may be written, or that is null.
+unsafe fn get_raw(path: Path<'_>, name: &CStr, value: *mut u8, size: usize) -> Result<usize> {
     path.inode()?;
-    // SAFETY: mount and dentry are valid, the dentry is positive, the name ends
-    // in NUL, and the buffer is ours and of that size.
+    // SAFETY: mount and dentry are valid, the dentry is positive (checked), the name ends
+    // in NUL, and the buffer is as it has to be, per the contract.
     from_count(unsafe {
         b::vfs_getxattr(
             path.mnt.idmap(),
             path.dentry.as_ptr(),
             name.as_char_ptr(),
-            or_null(value).cast(),
-            value.len(),
+            value.cast(),
+            size,
         )
     })
+}
+
+/// Where an answer goes: memory of who asks, which need not be initialised, so that
+/// it is written and not read. Or nowhere: then only the size is asked for.
+///
+/// # Invariants
+///
+/// `size` bytes at `to` are ours for `'a`, or it is null and `size` zero. The first `len`
+/// are initialised, if there are any.
+pub(crate) struct Buffer<'a> {
+    to: *mut u8,
+    size: usize,
+    len: usize,
+    _memory: PhantomData<&'a mut [MaybeUninit<u8>]>,
+}
+
+impl Buffer<'_> {
+    /// # Safety
+    ///
+    /// `to` is null, or `size` bytes there are for the caller to write for the time that
+    /// this lives.
+    unsafe fn new(to: *mut u8, size: usize) -> Self {
+        let size = if to.is_null() { 0 } else { size };
+        Self {
+            to: if size == 0 { core::ptr::null_mut() } else { to },
+            size,
+            len: 0,
+            _memory: PhantomData,
+        }
+    }
+
+    /// Adds to the answer.
+    ///
+    /// # Errors
+    ///
+    /// `ERANGE` if there is no room for it.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result {
+        let end = self.len.checked_add(bytes.len()).ok_or(ERANGE)?;
+        if !self.to.is_null() {
+            if end > self.size {
+                return Err(ERANGE);
+            }
+            // SAFETY: `len` is at most `size`: bytes that are ours (type invariant).
+            let to = unsafe { self.to.add(self.len) };
+            // SAFETY: as many bytes are ours there (checked), and `bytes` is another
+            // borrow, so they do not overlap.
+            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        }
+        self.len = end;
+        Ok(())
+    }
 }
 
 /// As [`get`], into memory of the right size.
@@ -165,15 +231,14 @@ pub(crate) fn may_see_trusted() -> bool {
 /// The VFS has checked what it knows of the namespaces, and asked the security
 /// modules.
 pub(crate) trait XattrOperations: FileSystem {
-    /// `getxattr(2)`: reads a value and returns its size; an empty buffer asks
-    /// for the size only. No locks are needed, some may be held: security
+    /// `getxattr(2)`: reads a value. No locks are needed, some may be held: security
     /// modules read labels in the middle of a lookup, when no dentry leads to
     /// the inode yet.
     ///
     /// # Errors
     ///
     /// `ENODATA`, `EOPNOTSUPP`, `ERANGE` if the buffer is too small.
-    fn get(inode: &Inode<Self>, name: &CStr, value: &mut [u8]) -> Result<usize>;
+    fn get(inode: &Inode<Self>, name: &CStr, value: &mut Buffer<'_>) -> Result;
 
     /// `setxattr(2)`, and with no value `removexattr(2)`. The inode's `i_rwsem`
     /// and write access to the mount are held. `flags` has `XATTR_CREATE` or
@@ -193,13 +258,12 @@ pub(crate) trait XattrOperations: FileSystem {
     ) -> Result;
 
     /// `listxattr(2)`: the names one after the other, each with its NUL, those
-    /// of POSIX ACLs among them. Returns the number of bytes; an empty buffer
-    /// asks for that only. No locks held.
+    /// of POSIX ACLs among them. No locks held.
     ///
     /// # Errors
     ///
     /// `ERANGE` if the buffer is too small.
-    fn list(dentry: &Dentry<Self>, names: &mut [u8]) -> Result<usize>;
+    fn list(dentry: &Dentry<Self>, names: &mut Buffer<'_>) -> Result;
 }
 
 /// `s_xattr`: one handler for all names.
@@ -239,9 +303,9 @@ impl<F: XattrOperations> Handlers<F> {
         // SAFETY: the caller's name, ends in NUL and outlives the call.
         let name = unsafe { CStr::from_char_ptr(name) };
         // SAFETY: the caller's buffer of that size, if it is not null.
-        let value = unsafe { buffer_mut(buffer.cast(), size) };
-        match F::get(inode, name, value) {
-            Ok(size) => c_int::try_from(size).unwrap_or(c_int::MAX),
+        let mut value = unsafe { Buffer::new(buffer.cast(), size) };
+        match F::get(inode, name, &mut value) {
+            Ok(()) => c_int::try_from(value.len).unwrap_or(c_int::MAX),
             Err(e) => e.to_errno(),
         }
     }
@@ -279,18 +343,6 @@ impl<F: XattrOperations> Handlers<F> {
     }
 }
 
-/// # Safety
-///
-/// `buffer` is null, or points to `size` initialised bytes that nobody else
-/// uses for `'a`.
-unsafe fn buffer_mut<'a>(buffer: *mut u8, size: usize) -> &'a mut [u8] {
-    if buffer.is_null() || size == 0 {
-        return &mut [];
-    }
-    // SAFETY: not null, the rest per the contract.
-    unsafe { core::slice::from_raw_parts_mut(buffer, size) }
-}
-
 /// `->listxattr`.
 ///
 /// # Safety
@@ -304,6 +356,6 @@ pub(super) unsafe extern "C" fn listxattr<F: XattrOperations>(
     // SAFETY: the caller holds a reference.
     let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
     // SAFETY: the caller's buffer of that size, if it is not null.
-    let names = unsafe { buffer_mut(list.cast(), size) };
-    to_count(F::list(dentry, names))
+    let mut names = unsafe { Buffer::new(list.cast(), size) };
+    to_count(F::list(dentry, &mut names).map(|()| names.len))
 }
