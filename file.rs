@@ -159,16 +159,7 @@ fn mapped_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
 /// that may be written to in no other way keeps it, as proof that it was opened
 /// so.
 fn follow_flags(user_file: &UserFile<Rovl>, backing: &File) {
-    let mut mask = 0;
-    if file::can_direct_io(backing) {
-        mask |= file::O_DIRECT;
-    }
-    let mut flags = user_file.flags();
-    if !file::is_append_only(backing) {
-        mask |= file::O_APPEND;
-        flags &= !file::O_APPEND;
-    }
-    file::set_flags(backing, mask, flags);
+    file::set_flags(backing, user_file.flags() & !file::O_APPEND);
 }
 
 /// Takes size and times over from the upper object.

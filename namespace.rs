@@ -23,13 +23,14 @@ use crate::{
         cred::NewCred,
         dentry::Name,
         dir_ops::{DirOperations, New},
+        file::TmpFile,
         idmap::Idmap,
         lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
         Dentry, Inode, Path,
     },
     whiteout::{self, Emptied, TempName},
 };
-use kernel::{cred::Credential, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 
 impl DirOperations for Rovl {
     fn lookup(
@@ -146,7 +147,7 @@ impl DirOperations for Rovl {
         ctx: &mut Context<Nothing>,
         idmap: Idmap<'_>,
         parent: &Dentry<Self>,
-        file: &File,
+        file: TmpFile<'_, Self>,
         mode: u16,
     ) -> Result<(ARef<Inode<Self>>, crate::file::OpenFile)> {
         let dir = parent.node()?;
@@ -156,12 +157,11 @@ impl DirOperations for Rovl {
         }
         copyup::copy_up(ctx, parent)?;
         let mode = vfs::bindings::S_IFREG as u16 | mode;
-        let cred = creator(dir, file_dentry(file), idmap, mode)?;
+        let cred = creator(dir, file.dentry(), idmap, mode)?;
         let upper_dir = dir.data().upper().ok_or(EIO)?;
         vfs::cred::with_creds(&cred, || {
-            let access = ctx.want_write(layers.upper_mnt()?)?;
-            let path = Path::new(access.mnt(), upper_dir);
-            let real = vfs::file::backing_tmpfile_open(file, path, mode, &layers.cred)?;
+            let mut access = ctx.want_write(layers.upper_mnt()?)?;
+            let real = file.open_backing(&mut access, upper_dir, mode, &layers.cred)?;
             let inode = new_inode(dir, file_dentry(&real).into())?;
             inode.set_nlink(0);
             Ok((inode, crate::file::OpenFile::of_tmpfile(real)))

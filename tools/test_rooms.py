@@ -54,6 +54,12 @@ class Faults(unittest.TestCase):
         self.assertEqual(rooms.faults(top),
                          ["middle/part.rs:2: middle uses top, which is above it"])
 
+    def test_a_guard_is_not_forgotten(self) -> None:
+        top = self.tree(top="// mem::forget\nfn f() { core::mem::forget(g()) }", middle="",
+                        format="")
+        self.assertEqual(rooms.faults(top),
+                         ["top.rs:2: a guard that is not dropped keeps its lock"])
+
     def test_a_room_that_is_not_listed(self) -> None:
         top = self.tree(top="", middle="use crate::secret;", format="")
         root = top / "rust_overlay.rs"

@@ -10,6 +10,7 @@ use super::{
     acl, bindings as b,
     compat::Create,
     dentry,
+    file::TmpFile,
     file_ops::{self, FileOperations},
     fileattr,
     idmap::Idmap,
@@ -17,11 +18,10 @@ use super::{
     lock::{Context, DirectoryLock, Nothing},
     to_int, xattr, Dentry, Inode,
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::to_result,
     ffi::{c_char, c_int, c_uint},
-    fs::File,
     prelude::*,
     sync::aref::ARef,
 };
@@ -78,7 +78,7 @@ pub(crate) trait DirOperations: InodeOperations + FileOperations {
         ctx: &mut Context<Nothing>,
         idmap: Idmap<'_>,
         parent: &Dentry<Self>,
-        file: &File,
+        file: TmpFile<'_, Self>,
         mode: u16,
     ) -> Result<(ARef<Inode<Self>>, Self::File)>;
 }
@@ -101,6 +101,18 @@ impl New<'_> {
             New::Special { mode, .. } => mode,
             New::Symlink { .. } => (b::S_IFLNK | 0o777) as u16,
         }
+    }
+}
+
+/// An inode that a dentry is to get whose parent is `dir`: of the same superblock.
+///
+/// # Errors
+///
+/// `EIO`.
+fn of_same<F: DirOperations>(dir: &Inode<F>, inode: ARef<Inode<F>>) -> Result<ARef<Inode<F>>> {
+    match inode.super_block().is_same(dir.super_block()) {
+        true => Ok(inode),
+        false => Err(EIO),
     }
 }
 
@@ -155,12 +167,14 @@ impl<F: DirOperations> Table<F> {
         if name.len() > dentry::NAME_MAX {
             return ENAMETOOLONG.to_ptr();
         }
-        let inode = match F::lookup(&mut ctx, dir, name) {
+        let found = F::lookup(&mut ctx, dir, name);
+        let inode = match found.and_then(|inode| inode.map(|i| of_same(dir, i)).transpose()) {
             Ok(Some(inode)) => ARef::into_raw(inode).as_ptr().cast(),
             Ok(None) => core::ptr::null_mut(),
             Err(e) => return e.to_ptr(),
         };
-        // SAFETY: takes over the reference; the dentry is in lookup.
+        // SAFETY: takes over the reference, to an inode of this superblock; the dentry
+        // is in lookup.
         unsafe { b::d_splice_alias(inode, dentry) }
     }
 
@@ -184,8 +198,9 @@ impl<F: DirOperations> Table<F> {
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let name = unsafe { Dentry::<F>::from_raw(dentry) };
-        let inode = F::make(&mut ctx, idmap, dir, name, new)?;
-        // SAFETY: the dentry is negative; takes over the reference.
+        let inode = of_same(dir, F::make(&mut ctx, idmap, dir, name, new)?)?;
+        // SAFETY: the dentry is negative; takes over the reference, to an inode of the
+        // same superblock.
         unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) };
         Ok(())
     }
@@ -261,8 +276,10 @@ impl<F: DirOperations> Table<F> {
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let name = unsafe { Dentry::<F>::from_raw(dentry) };
-        to_int(F::link(&mut ctx, old, dir, name).map(|inode| {
-            // SAFETY: the dentry is negative; takes over the reference.
+        let linked = F::link(&mut ctx, old, dir, name);
+        to_int(linked.and_then(|inode| of_same(dir, inode)).map(|inode| {
+            // SAFETY: the dentry is negative; takes over the reference, to an inode of
+            // the same superblock.
             unsafe { b::d_instantiate(dentry, ARef::into_raw(inode).as_ptr().cast()) }
         }))
     }
@@ -322,15 +339,23 @@ impl<F: DirOperations> Table<F> {
         let dentry = unsafe { (*file).__bindgen_anon_1.f_path.dentry };
         // SAFETY: pinned by the file.
         let parent = unsafe { Dentry::<F>::from_raw(dentry) }.parent();
-        // SAFETY: the caller's, and only the caller's until it is open.
-        let user_file = unsafe { File::from_raw_file(file) };
-        let (inode, private) = match F::tmpfile(&mut ctx, idmap, &parent, user_file, mode & 0o7777)
-        {
+        let Some(tmpfile) = NonNull::new(file) else {
+            return EINVAL.to_errno();
+        };
+        // SAFETY: the caller's until we return, with its path set and not open.
+        let tmpfile = unsafe { TmpFile::from_raw(tmpfile) };
+        let made = F::tmpfile(&mut ctx, idmap, &parent, tmpfile, mode & 0o7777);
+        let (inode, private) = match made {
             Ok(made) => made,
             Err(e) => return e.to_errno(),
         };
-        // SAFETY: being opened by us, and has nothing yet.
-        if let Err(e) = unsafe { file_ops::set_private::<F>(user_file, private) } {
+        // What `private` is for depends on the operations of the inode.
+        let same = inode.super_block().is_same(parent.super_block());
+        if !same || !inode.is_regular() {
+            return EIO.to_errno();
+        }
+        // SAFETY: being opened by us, as a regular file of `F`, and has nothing yet.
+        if let Err(e) = unsafe { file_ops::set_private::<F>(file, private) } {
             return e.to_errno();
         }
         // SAFETY: the file is not open, its dentry is unhashed and negative.
@@ -345,7 +370,7 @@ impl<F: DirOperations> Table<F> {
         let opened = unsafe { (*file).f_mode } & b::FMODE_OPENED != 0;
         if r.is_err() && !opened {
             // SAFETY: set above, and the file is still ours alone.
-            unsafe { file_ops::drop_private::<F>(user_file) };
+            unsafe { file_ops::drop_private::<F>(file) };
         }
         to_int(r)
     }

@@ -8,7 +8,7 @@
 
 use super::{
     bindings as b, from_count,
-    lock::{file_inode, Context, Held, InodeLock, MayLockDirectory},
+    lock::{file_inode, Context, Held, LockedInode, MayLockDirectory, WriteAccess},
     Dentry, FileSystem, Inode, Path,
 };
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
@@ -162,8 +162,13 @@ impl<F: FileSystem> UserFile<F> {
 
     /// `file_remove_privs`: a write is about to take set-id bits and file
     /// capabilities away. Runs `->setattr` of this filesystem, as the caller.
-    pub(crate) fn remove_privileges(&self, _locked: &mut Context<InodeLock>) -> Result {
-        // SAFETY: the file is open, its inode locked (`_locked`).
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if `locked` is not the inode of this file.
+    pub(crate) fn remove_privileges(&self, locked: &mut LockedInode<'_, F>) -> Result {
+        locked.check(self.inode())?;
+        // SAFETY: the file is open, its inode locked (checked).
         to_result(unsafe { b::file_remove_privs(self.as_ptr()) })
     }
 
@@ -265,30 +270,60 @@ pub(crate) fn backing_flags(flags: u32) -> u32 {
     flags & !(b::O_CREAT | b::O_EXCL | b::O_NOCTTY | b::O_TRUNC)
 }
 
-/// `backing_tmpfile_open`: makes a file without a name in `parent` as the file
-/// that stands below `user_file`, which is being opened. The caller has write
-/// access to the mount of `parent`.
-pub(crate) fn backing_tmpfile_open(
-    user_file: &File,
-    parent: Path<'_>,
-    mode: u16,
-    cred: &Credential,
-) -> Result<ARef<File>> {
-    let parent = parent.as_c();
-    let flags = backing_flags(user_file.flags());
-    // SAFETY: the file has its path, the parent is a directory, and the callee
-    // takes references of its own.
-    let file = unsafe {
-        b::backing_tmpfile_open(
-            user_file.as_ptr(),
-            flags as c_int,
-            &parent,
-            mode,
-            cred.as_ptr(),
-        )
-    };
-    // SAFETY: as `backing_tmpfile_open` returns it.
-    unsafe { own_file(file) }
+/// A file of `F` that `->tmpfile` is to open: it has a path, to a dentry that is
+/// negative yet, and nothing else. So it is no [`File`], which has an inode and
+/// operations.
+///
+/// # Invariants
+///
+/// It is the caller's for `'a`, with its flags and path set, and not open.
+pub(crate) struct TmpFile<'a, F>(NonNull<b::file>, PhantomData<&'a F>);
+
+impl<'a, F: FileSystem> TmpFile<'a, F> {
+    /// # Safety
+    ///
+    /// `file` is what `->tmpfile` of `F` was called with, which does not return in `'a`.
+    pub(super) unsafe fn from_raw(file: NonNull<b::file>) -> Self {
+        Self(file, PhantomData)
+    }
+
+    /// `f_path.dentry`: negative, in the directory that is its parent.
+    pub(crate) fn dentry(&self) -> &'a Dentry<F> {
+        // SAFETY: set (type invariant), and pinned by the file.
+        unsafe { Dentry::from_raw((*self.0.as_ptr()).__bindgen_anon_1.f_path.dentry) }
+    }
+
+    /// `backing_tmpfile_open`: makes a file without a name in `parent` as the file that
+    /// stands below this one. `mode` is that of a regular file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`WriteAccess::check_directory`]; what the filesystem says else.
+    pub(crate) fn open_backing(
+        &self,
+        access: &mut WriteAccess<'_>,
+        parent: &Dentry,
+        mode: u16,
+        cred: &Credential,
+    ) -> Result<ARef<File>> {
+        access.check_directory(parent)?;
+        let parent = Path::new(access.mnt(), parent).as_c();
+        // SAFETY: the file is the caller's, its flags are set (type invariant).
+        let flags = backing_flags(unsafe { (*self.0.as_ptr()).f_flags });
+        // SAFETY: the file has its path, the parent is a directory (checked) of the
+        // mount that may be written to, and the callee takes references of its own.
+        let file = unsafe {
+            b::backing_tmpfile_open(
+                self.0.as_ptr(),
+                flags as c_int,
+                &parent,
+                b::S_IFREG as u16 | (mode & 0o7777),
+                cred.as_ptr(),
+            )
+        };
+        // SAFETY: as `backing_tmpfile_open` returns it.
+        unsafe { own_file(file) }
+    }
 }
 
 /// Whether the current credentials may open the file without updating its
@@ -305,17 +340,22 @@ pub(crate) fn can_direct_io(file: &File) -> bool {
     unsafe { (*file.as_ptr()).f_mode & b::FMODE_CAN_ODIRECT != 0 }
 }
 
-/// Changes those flags of an open file that are in `mask`, as `F_SETFL` does.
-pub(crate) fn set_flags(file: &File, mask: u32, flags: u32) {
+/// Gives an open file the `O_DIRECT` and `O_APPEND` of `flags`, as `F_SETFL` does:
+/// `O_DIRECT` only where there is direct I/O, and `O_APPEND` stays with a file that may
+/// be written to in no other way (`IS_APPEND`).
+pub(crate) fn set_flags(file: &File, flags: u32) {
+    let mut mask = 0;
+    if can_direct_io(file) {
+        mask |= O_DIRECT;
+    }
+    if file_inode(file).flags() & b::S_APPEND == 0 {
+        mask |= O_APPEND;
+    }
     if (file.flags() ^ flags) & mask != 0 {
-        // SAFETY: the file is open; takes its `f_lock`.
+        // SAFETY: the file is open, and could have been opened with these flags; takes
+        // its `f_lock`.
         unsafe { b::rovl_file_set_flags(file.as_ptr(), mask, flags) };
     }
-}
-
-/// Whether the inode of an open file is append-only (`IS_APPEND`).
-pub(crate) fn is_append_only(file: &File) -> bool {
-    file_inode(file).flags() & b::S_APPEND != 0
 }
 
 /// `->flush` of a file, if its filesystem has one: a descriptor of it is being

@@ -10,7 +10,7 @@ use super::{
     bindings as b, compat,
     file::{Owner, RegularFile, UserFile},
     from_count,
-    lock::{file_inode, Context, Held, InodeLock, Nothing},
+    lock::{file_inode, Context, Held, LockedInode, Nothing},
     to_count, to_int, FileSystem,
 };
 use core::marker::PhantomData;
@@ -192,15 +192,21 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
 
     /// `backing_file_write_iter`: writes to `backing`, as `cred`; set-id bits
     /// go as for the caller. Freeze protection is taken inside.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if `locked` is not the inode of the file; what the filesystem below says
+    /// else.
     pub(crate) fn write(
         self,
-        _locked: &mut Context<InodeLock>,
+        locked: &mut LockedInode<'_, F>,
         backing: &File,
         cred: &Credential,
         from: &mut IovIterSource<'_>,
     ) -> Result<usize> {
+        locked.check(self.file().inode())?;
         let mut ctx = backing_ctx::<F>(cred);
-        // SAFETY: as for `read`; the inode of the user file is locked.
+        // SAFETY: as for `read`; the inode of the user file is locked (checked).
         from_count(unsafe {
             b::backing_file_write_iter(
                 backing.as_ptr(),
@@ -235,16 +241,21 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
     }
 
     /// `backing_file_splice_write`; freeze protection is taken inside.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::write`].
     pub(crate) fn splice_to(
         self,
-        _locked: &mut Context<InodeLock>,
+        locked: &mut LockedInode<'_, F>,
         backing: &File,
         cred: &Credential,
         pipe: Pipe<'_>,
     ) -> Result<usize> {
+        locked.check(self.file().inode())?;
         let mut ctx = backing_ctx::<F>(cred);
         // SAFETY: file, pipe, iocb and credentials live for the call; the inode
-        // of the user file is locked.
+        // of the user file is locked (checked).
         from_count(unsafe {
             b::backing_file_splice_write(
                 pipe.pipe,
@@ -318,8 +329,10 @@ fn backing_ctx<F: FileOperations>(cred: &Credential) -> b::backing_file_ctx {
 /// `file` is being opened by the caller alone, as a regular file of `F`, and
 /// has nothing yet. If it is not opened in the end, [`drop_private`] must
 /// follow.
-pub(super) unsafe fn set_private<F: FileOperations>(file: &File, private: F::File) -> Result {
-    let file = file.as_ptr();
+pub(super) unsafe fn set_private<F: FileOperations>(
+    file: *mut b::file,
+    private: F::File,
+) -> Result {
     if F::can_direct_io(&private) {
         // SAFETY: per the contract the file is the caller's alone.
         unsafe { (*file).f_mode |= b::FMODE_CAN_ODIRECT };
@@ -336,8 +349,7 @@ pub(super) unsafe fn set_private<F: FileOperations>(file: &File, private: F::Fil
 ///
 /// `file` is a regular file of `F` that nobody else uses, and what it may have
 /// in `private_data` is from [`set_private`].
-pub(super) unsafe fn drop_private<F: FileOperations>(file: &File) {
-    let file = file.as_ptr();
+pub(super) unsafe fn drop_private<F: FileOperations>(file: *mut b::file) {
     // SAFETY: per the contract nobody else uses the file.
     let private = unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
     if !private.is_null() {
@@ -383,8 +395,6 @@ impl<F: FileOperations> Table<F> {
         // SAFETY: path and inode were set before this is called.
         let user_file = unsafe { UserFile::<F>::from_raw(file) };
         to_int(F::open(&mut ctx, user_file).and_then(|private| {
-            // SAFETY: the VFS's, who does not use it meanwhile.
-            let file = unsafe { File::from_raw_file(file) };
             // SAFETY: being opened, has nothing yet; `->release` follows.
             unsafe { set_private::<F>(file, private) }
         }))
@@ -394,9 +404,7 @@ impl<F: FileOperations> Table<F> {
     ///
     /// Only for the VFS to call, when the last reference to the file goes.
     unsafe extern "C" fn release(_inode: *mut b::inode, file: *mut b::file) -> c_int {
-        // SAFETY: still valid, and nobody else uses it.
-        let file = unsafe { File::from_raw_file(file) };
-        // SAFETY: as above; set by `open` or for a `->tmpfile`.
+        // SAFETY: nobody else uses it; set by `open` or for a `->tmpfile`.
         unsafe { drop_private::<F>(file) };
         0
     }

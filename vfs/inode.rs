@@ -367,7 +367,7 @@ impl<F: FileSystem> Deref for Inode<F> {
 /// It lies in a [`Slot`] of `F` that has been shown to others and is not freed
 /// for `'rcu`, and neither is its superblock or what that keeps. It stays in the task
 /// that walks.
-pub(crate) struct RcuInode<'rcu, F>(*mut b::inode, PhantomData<(&'rcu (), fn() -> F)>);
+pub(crate) struct RcuInode<'rcu, F>(*mut b::inode, PhantomData<&'rcu F>);
 
 impl<F> Clone for RcuInode<'_, F> {
     fn clone(&self) -> Self {

@@ -39,6 +39,12 @@
 //!   for which the VFS has the order.
 //!
 //! `selftests/compile_fail/` has a case for each of these.
+//!
+//! What this does not prove: that a guard is dropped. One that is forgotten
+//! (`mem::forget`, a cycle of references) keeps its lock, while what it borrowed can be
+//! used again: the task waits for itself the next time it takes that lock. Memory stays
+//! safe: nothing here relies on a lock *not* being held, only on those that are. Outside
+//! of `vfs/` `make check` refuses `mem::forget` and its kin.
 
 use super::compat::ESTALE;
 use super::{
@@ -202,6 +208,20 @@ pub(crate) struct LockedInode<'c, F: FileSystem> {
     _outer: PhantomData<&'c mut Context<Nothing>>,
 }
 
+impl<F: FileSystem> LockedInode<'_, F> {
+    /// That this is the inode which is locked.
+    ///
+    /// # Errors
+    ///
+    /// `EIO`.
+    pub(super) fn check(&self, inode: &Inode<F>) -> Result {
+        match self.inode.is_same(inode) {
+            true => Ok(()),
+            false => Err(EIO),
+        }
+    }
+}
+
 impl<F: FileSystem> Deref for LockedInode<'_, F> {
     type Target = Context<InodeLock>;
 
@@ -297,7 +317,7 @@ impl<'c> WriteAccess<'c> {
     /// # Errors
     ///
     /// Those of [`Self::inode_of`], and `ENOTDIR`.
-    fn check_directory(&self, dir: &Dentry) -> Result {
+    pub(super) fn check_directory(&self, dir: &Dentry) -> Result {
         self.inode_of(dir)?;
         dir.check_directory()
     }

@@ -26,7 +26,7 @@ use kernel::{
         aref::ARef,
         atomic::{Atomic, Full, Relaxed},
     },
-    types::Opaque,
+    types::{NotThreadSafe, Opaque},
 };
 
 /// What a filesystem keeps, and where.
@@ -341,19 +341,27 @@ impl<F: Operations> FilledSuperBlock<F> {
     }
 
     /// `d_make_root`: the last step.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for an inode of another superblock, or that is no directory.
     pub(crate) fn set_root(self, root: ARef<super::Inode<F>>) -> Result<Rooted> {
+        if !root.super_block().is_same(self.sb()) || !root.is_dir() {
+            return Err(EINVAL);
+        }
         // SAFETY: hands over the reference, also on failure.
         let dentry = unsafe { b::d_make_root(ARef::into_raw(root).as_ptr().cast()) };
         let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
         // SAFETY: only we use the superblock.
         unsafe { (*self.0).s_root = dentry.as_ptr() };
-        Ok(Rooted(()))
+        Ok(Rooted(NotThreadSafe))
     }
 }
 
-/// Says that a superblock has got its root, which is when it may be mounted.
+/// Says that a superblock has got its root, which is when it may be mounted. It stays in
+/// the task, so it is for the one that is being filled.
 #[must_use]
-pub(crate) struct Rooted(());
+pub(crate) struct Rooted(NotThreadSafe);
 
 struct SuperTable<F>(PhantomData<F>);
 
