@@ -35,9 +35,7 @@ pub enum Kind {
     },
     Whiteout,
     /// The other form: a file with an xattr, in a directory that is marked `x`. In
-    /// another one the format does not say what it is, so there is none: for us it is
-    /// a file (`Documentation/rovl.rst`), for overlayfs a name that is listed and not
-    /// found.
+    /// another one it is a name that is listed and not found, so there is none.
     XattrWhiteout,
     /// A directory that hides those below.
     Opaque,
@@ -94,8 +92,7 @@ impl Object {
             }
             Kind::Link { to } => {
                 let to = root.join(to.as_path());
-                // In a directory without the mark it would be a file for us, and one
-                // that is listed and not found for overlayfs; see `Kind::XattrWhiteout`.
+                // See `Kind::XattrWhiteout`.
                 if sys::get_xattr(&to, WHITEOUT).is_ok() {
                     return Ok(());
                 }

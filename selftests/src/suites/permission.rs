@@ -263,6 +263,7 @@ fn mounter_cannot_search_a_lower_directory(t: &T) {
 /// With marks in `user.*`, which only who may read an object can see: he still goes
 /// through directories that he cannot list, the roots too.
 fn mounter_cannot_read_the_marks(t: &T) {
+    t.better_than_overlay("without the right to read redirects it refuses such directories");
     let o = t
         .stack()
         .lower(|l| {
