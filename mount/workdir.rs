@@ -4,8 +4,11 @@
 //! filesystem can do.
 //!
 //! What is being made lies in `work/` below the directory given as `workdir`,
-//! as with overlayfs. It is made afresh at each mount: whatever a mount that
-//! ended without an unmount has left there is removed.
+//! as with overlayfs. It is made afresh at each mount: what a mount that
+//! ended without an unmount has left there is removed, and nothing else is. That are
+//! names that begin with `#`, where a directory may have whiteouts in it. With anything
+//! else in it `work/` is somebody's own, who has named the wrong directory: the mount is
+//! refused, and all stays as it is.
 
 use super::{refuse, Quoted, Reason};
 use crate::vfs::compat::{ENODATA, ENOTEMPTY, EOPNOTSUPP};
@@ -17,11 +20,13 @@ use crate::{
         acl::Kind,
         attr::Attributes,
         bindings::{RENAME_EXCHANGE, RENAME_WHITEOUT},
+        fileattr::Flag,
         fs_context::Log,
         iterate::{for_each_entry, DirFile},
         lock::{Context, Nothing, WriteAccess},
         Dentry, Mount, Path,
     },
+    whiteout,
 };
 use core::ptr;
 use kernel::{cred::Credential, error::Error, prelude::*, sync::aref::ARef};
@@ -31,9 +36,8 @@ const WORK: &[u8] = b"work";
 /// What a mount leaves in `work/` that others must not touch before somebody
 /// has looked at it; overlayfs does so for volatile mounts.
 const INCOMPATIBLE: &[u8] = b"incompat";
-/// How deep leftovers may lie in each other. They are at most a directory with
-/// whiteouts in it.
-const MAX_DEPTH: usize = 32;
+/// What all names begin with that rovl and overlayfs give to what they make there.
+const TEMPORARY: u8 = b'#';
 
 /// A work directory that is ready.
 pub(super) struct Prepared {
@@ -99,59 +103,76 @@ impl Preparation<'_> {
 
     /// Removes `work/` of the last mount.
     fn remove_old(&self, context: &mut Context<Nothing>) -> Result {
-        let failed = |e| self.refuse(e, "cannot remove what the last mount left in 'work'");
         let old = {
-            let mut access = context.want_write(self.mnt).map_err(failed)?;
-            let name = access.lock_name(self.base, WORK).map_err(failed)?;
-            match name.inode().map(|inode| inode.is_dir()) {
-                None => return Ok(()),
-                Some(false) => None,
-                Some(true) => Some(name.keep()),
+            let mut access = context.want_write(self.mnt).map_err(|e| self.stays(e))?;
+            let name = access
+                .lock_name(self.base, WORK)
+                .map_err(|e| self.stays(e))?;
+            if name.inode().is_none() {
+                return Ok(());
             }
+            name.keep()
         };
-        if let Some(old) = &old {
-            self.sweep(context, old)?;
+        if !old.positive()?.is_dir() {
+            return Err(self.is_foreign(Foreign::NoDirectory, b""));
         }
-        let mut access = context.want_write(self.mnt).map_err(failed)?;
-        let mut name = access.lock_name(self.base, WORK).map_err(failed)?;
-        name.remove().map_err(failed)
+        self.check_removable(&old, b"")?;
+        let left = self.look(context, &old)?;
+        self.sweep(context, &old, &left).map_err(|e| self.stays(e))
     }
 
-    /// Removes all that is in a directory, deepest first.
-    fn sweep(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result {
-        let failed = |e| self.refuse(e, "cannot remove what the last mount left in 'work'");
-        let mut path: KVec<ARef<Dentry>> = KVec::new();
-        path.push(dir.into(), GFP_KERNEL)?;
-        let mut done: Option<ARef<Dentry>> = None;
-        while let Some(at) = path.last() {
-            let at = at.clone();
-            let is_top = path.len() == 1;
-            match self.clear(context, &at, is_top).map_err(failed)? {
-                Cleared::All => done = path.pop(),
-                Cleared::Incompatible => return Err(self.incompatible()),
-                // It was empty a moment ago, or there is no end.
-                Cleared::AllBut(dir) if done.as_ref().is_some_and(|d| d.is_same(&dir)) => {
-                    return Err(failed(ENOTEMPTY));
+    /// `work/` cannot be removed.
+    fn stays(&self, e: Error) -> Error {
+        if e == EINTR {
+            return e;
+        }
+        self.refuse(e, "cannot remove what the last mount left in 'work'")
+    }
+
+    /// There is something in the way that no mount leaves there, at this name in `work/` or,
+    /// without one, `work` itself.
+    fn is_foreign(&self, what: Foreign, name: &[u8]) -> Error {
+        let mut path = KVec::new();
+        let made = path
+            .extend_from_slice(WORK, GFP_KERNEL)
+            .and_then(|()| match name {
+                b"" => Ok(()),
+                name => {
+                    path.push(b'/', GFP_KERNEL)?;
+                    path.extend_from_slice(name, GFP_KERNEL)
                 }
-                Cleared::AllBut(_) if path.len() >= MAX_DEPTH => return Err(self.too_deep()),
-                Cleared::AllBut(dir) => path.push(dir, GFP_KERNEL)?,
-            }
-            if vfs::completion::fatal_signal_pending() {
-                return Err(EINTR);
-            }
-        }
-        Ok(())
-    }
-
-    fn too_deep(&self) -> Error {
+            })
+            .and_then(|()| Ok(path.push(0, GFP_KERNEL)?));
+        let path = match CStr::from_bytes_with_nul(&path) {
+            Ok(path) if made.is_ok() => path,
+            _ => c"work",
+        };
         refuse!(
             self.log,
             ENOTEMPTY,
-            "workdir {}: 'work' holds directories more than {} deep, which no mount leaves there; \
-             remove it",
+            "workdir {}: {} {}, so nothing in it has been removed; name another directory",
             Quoted(self.name),
-            MAX_DEPTH
+            Quoted(path),
+            match what {
+                Foreign::NoDirectory => "is not a directory",
+                Foreign::Unknown => "is nothing that a mount leaves there",
+                Foreign::Full => "holds more than whiteouts, which no mount leaves there",
+                Foreign::Immutable => "cannot be removed, it is immutable or append-only",
+                Foreign::MountPoint => "cannot be removed, something is mounted there",
+            }
         )
+    }
+
+    /// Refuses what could not be removed.
+    fn check_removable(&self, dentry: &Dentry, name: &[u8]) -> Result {
+        let fixed = Flag::Immutable.inode_flag() | Flag::Append.inode_flag();
+        if dentry.positive()?.flags() & fixed != 0 {
+            return Err(self.is_foreign(Foreign::Immutable, name));
+        }
+        if dentry.is_mountpoint() {
+            return Err(self.is_foreign(Foreign::MountPoint, name));
+        }
+        Ok(())
     }
 
     fn incompatible(&self) -> Error {
@@ -165,24 +186,98 @@ impl Preparation<'_> {
         )
     }
 
-    /// Removes what can be removed at once, and says what cannot.
-    fn clear(&self, context: &mut Context<Nothing>, dir: &Dentry, is_top: bool) -> Result<Cleared> {
-        let names = self.names_in(context, dir)?;
-        let mut access = context.want_write(self.mnt)?;
-        for name in &names {
-            let mut locked = access.lock_name(dir, name)?;
-            if locked.inode().is_none() {
-                continue;
+    /// What there is to remove, if there is nothing else. Changes nothing.
+    fn look(&self, context: &mut Context<Nothing>, work: &Dentry) -> Result<KVec<Leftover>> {
+        let mut left = KVec::new();
+        for name in self.names_in(context, work).map_err(|e| self.stays(e))? {
+            let dentry = match Path::new(self.mnt, work).lookup(context, &name) {
+                Ok(dentry) => dentry,
+                Err(e) if e == ENOENT => continue,
+                Err(e) => return Err(self.stays(e)),
+            };
+            let is_dir = dentry.positive()?.is_dir();
+            let is_incompatible = is_dir && name.as_slice() == INCOMPATIBLE;
+            if name.first() != Some(&TEMPORARY) && !is_incompatible {
+                return Err(self.is_foreign(Foreign::Unknown, &name));
             }
-            match locked.remove() {
-                Err(e) if e == ENOTEMPTY && is_top && name.as_slice() == INCOMPATIBLE => {
-                    return Ok(Cleared::Incompatible);
+            self.check_removable(&dentry, &name)?;
+            let mut whiteouts = KVec::new();
+            if is_dir {
+                whiteouts = self.names_in(context, &dentry).map_err(|e| self.stays(e))?;
+                if is_incompatible && !whiteouts.is_empty() {
+                    return Err(self.incompatible());
                 }
-                Err(e) if e == ENOTEMPTY => return Ok(Cleared::AllBut(locked.keep())),
-                removed => removed?,
+                for inner in &whiteouts {
+                    if !self.is_whiteout(context, &dentry, inner)? {
+                        return Err(self.is_foreign(Foreign::Full, &name));
+                    }
+                }
+            }
+            left.push(Leftover { name, whiteouts }, GFP_KERNEL)?;
+            if vfs::completion::fatal_signal_pending() {
+                return Err(EINTR);
             }
         }
-        Ok(Cleared::All)
+        Ok(left)
+    }
+
+    /// Whether there is a whiteout at this name, or nothing any more.
+    fn is_whiteout(
+        &self,
+        context: &mut Context<Nothing>,
+        dir: &Dentry,
+        name: &[u8],
+    ) -> Result<bool> {
+        match Path::new(self.mnt, dir).lookup(context, name) {
+            Ok(dentry) => whiteout::is_whiteout(self.names, Path::new(self.mnt, &dentry)),
+            Err(e) if e == ENOENT => Ok(true),
+            Err(e) => Err(self.stays(e)),
+        }
+    }
+
+    /// Removes what [`Self::look`] has found, and `work/` itself. A directory that has
+    /// been filled meanwhile stays.
+    fn sweep(
+        &self,
+        context: &mut Context<Nothing>,
+        work: &Dentry,
+        left: &KVec<Leftover>,
+    ) -> Result {
+        for Leftover { name, whiteouts } in left {
+            let mut access = context.want_write(self.mnt)?;
+            if !whiteouts.is_empty() {
+                let dir = access.lock_name(work, name)?.keep();
+                for name in whiteouts {
+                    self.remove_whiteout(&mut access, &dir, name)?;
+                }
+            }
+            let mut locked = access.lock_name(work, name)?;
+            if locked.inode().is_some() {
+                locked.remove()?;
+            }
+            if vfs::completion::fatal_signal_pending() {
+                return Err(EINTR);
+            }
+        }
+        let mut access = context.want_write(self.mnt)?;
+        let mut name = access.lock_name(self.base, WORK)?;
+        if !name.dentry().is_same(work) {
+            return Err(EBUSY);
+        }
+        name.remove()
+    }
+
+    fn remove_whiteout(&self, access: &mut WriteAccess<'_>, dir: &Dentry, name: &[u8]) -> Result {
+        if !dir.can_lookup() {
+            return Err(EBUSY);
+        }
+        let mut locked = access.lock_name(dir, name)?;
+        // A whiteout of either kind has no data and no names in it.
+        match locked.inode() {
+            Some(inode) if inode.is_dir() || inode.size() != 0 => Err(EBUSY),
+            Some(_) => locked.remove(),
+            None => Ok(()),
+        }
     }
 
     fn names_in(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result<KVec<KVec<u8>>> {
@@ -315,13 +410,22 @@ impl Preparation<'_> {
     }
 }
 
-/// What [`Preparation::clear`] has done.
-enum Cleared {
-    All,
-    /// All up to a directory that is not empty.
-    AllBut(ARef<Dentry>),
-    /// There is something that must not be removed.
-    Incompatible,
+/// What a mount has left in `work/`.
+struct Leftover {
+    name: KVec<u8>,
+    /// The names in it, if it is a directory.
+    whiteouts: KVec<KVec<u8>>,
+}
+
+/// What is not to be removed.
+enum Foreign {
+    NoDirectory,
+    /// A name that no mount gives.
+    Unknown,
+    /// A directory that is not empty.
+    Full,
+    Immutable,
+    MountPoint,
 }
 
 fn push_name(names: &mut KVec<KVec<u8>>, name: &[u8]) -> Result {

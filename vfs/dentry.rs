@@ -228,6 +228,11 @@ impl Dentry {
         self.flags() & (b::DCACHE_NEED_AUTOMOUNT | b::DCACHE_MANAGE_TRANSIT) != 0
     }
 
+    /// `d_mountpoint`: whether something is mounted here, in whatever namespace.
+    pub(crate) fn is_mountpoint(&self) -> bool {
+        self.flags() & b::DCACHE_MOUNTED != 0
+    }
+
     /// Whether the filesystem compares names in its own way (`->d_hash`,
     /// `->d_compare`).
     pub(crate) fn has_own_names(&self) -> bool {
