@@ -29,34 +29,19 @@ pub(crate) struct Layers {
     /// As whom the layers are accessed: the mounter, without the right to
     /// reserved blocks.
     pub(crate) cred: ARef<Credential>,
+    /// Addresses of the inodes of [`Layers::is_trap`], sorted; the layers hold them.
+    pub(crate) traps: KVec<usize>,
     /// The longest name that any layer may have, in bytes.
     pub(crate) namelen: i64,
 }
 
 impl Drop for Layers {
-    /// Lets go of the work directory and of all mounts, those together: each by
-    /// itself would wait for a grace period.
+    /// All mounts go together: each by itself would wait for a grace period.
     fn drop(&mut self) {
-        let upper = self.upper.take().map(|upper| {
-            // Dentries and marked inodes must go before their mount does.
-            let Upper {
-                layer,
-                work,
-                workdir,
-                in_use,
-                ..
-            } = upper;
-            drop((work, workdir));
-            drop(in_use);
-            layer
-        });
-        let count = self.lower.len().saturating_add(1);
-        let mut mounts = KVec::with_capacity(count, GFP_KERNEL).unwrap_or(KVec::new());
-        for layer in Iterator::chain(self.lower.drain_all(), upper) {
+        if self.mounts().any(|mnt| !mnt.is_retired()) {
             // Without memory they are unmounted one by one.
-            let _ = mounts.push_within_capacity(layer.mnt);
+            let _ = PrivateMount::retire(self.mounts());
         }
-        vfs::mount::unmount_all(mounts);
     }
 }
 
@@ -93,8 +78,9 @@ pub(crate) struct LayerFs {
 }
 
 /// The writable layer and its work directory.
+///
+/// Dentries and marked inodes must go before their mount does, so it comes last.
 pub(crate) struct Upper {
-    pub(crate) layer: Layer,
     /// `work/` in the directory given as `workdir`: empty but for what is being
     /// made.
     pub(crate) work: ARef<Dentry>,
@@ -105,10 +91,11 @@ pub(crate) struct Upper {
     pub(crate) tmpfile: bool,
     /// Whether its filesystem has `RENAME_WHITEOUT`.
     pub(crate) rename_whiteout: bool,
-    /// Holds other rovl mounts off the upper and work directories.
-    pub(crate) in_use: InUse,
+    /// Holds others off the upper and work directories.
+    pub(crate) _in_use: InUse,
     /// Makes names in `work/` unique within this mount.
     pub(crate) serial: kernel::sync::atomic::Atomic<u64>,
+    pub(crate) layer: Layer,
 }
 
 /// Holds other mounts, of rovl and of overlayfs, off an upper and a work
@@ -143,12 +130,35 @@ impl Layers {
         self.lower.get(index).ok_or(EIO)
     }
 
-    /// Whether a directory of a layer is the upper or the work directory.
-    pub(crate) fn is_written_to(&self, dir: &Inode) -> bool {
-        let is = |dentry: &Dentry| dentry.inode().is_some_and(|inode| inode.is_same(dir));
-        self.upper
-            .as_ref()
-            .is_some_and(|upper| is(upper.layer.root()) || is(&upper.workdir))
+    /// The private mounts of all layers.
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = &PrivateMount> {
+        let upper = self.upper.iter().map(|upper| &upper.layer);
+        Iterator::chain(self.lower.iter(), upper).map(|layer| &layer.mnt)
+    }
+
+    /// Takes down which directories must not be found below others, now that all are there.
+    pub(crate) fn set_traps(&mut self) -> Result {
+        let roots = self.mounts().map(|mnt| mnt.root());
+        let written = self.upper.iter().flat_map(|u| [&*u.workdir, &*u.work]);
+        let mut traps = KVec::new();
+        for dir in Iterator::chain(roots, written) {
+            let address = dir.positive()?.as_ptr().addr();
+            if let Err(at) = traps.binary_search(&address) {
+                traps.reserve(1, GFP_KERNEL)?;
+                traps
+                    .insert_within_capacity(at, address)
+                    .map_err(|_| ENOMEM)?;
+            }
+        }
+        self.traps = traps;
+        Ok(())
+    }
+
+    /// Whether a directory that was found in a layer is the root of a layer, or belongs to the
+    /// work directory: it has come there by a rename behind our back, or one layer is inside
+    /// of another. What is made in it would be seen twice, or written to a lower layer.
+    pub(crate) fn is_trap(&self, dir: &Inode) -> bool {
+        self.traps.binary_search(&dir.as_ptr().addr()).is_ok()
     }
 
     /// Whether all layers are on one filesystem, so that its inode numbers can

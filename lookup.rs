@@ -104,9 +104,7 @@ impl Question<'_> {
         if !dentry.can_lookup() {
             return Err(EREMOTE);
         }
-        if self.layers.is_written_to(found) {
-            // An upper or work directory inside a lower layer: what is made in
-            // it would be seen twice, and there is no end to it.
+        if self.layers.is_trap(found) {
             return Err(ELOOP);
         }
         if self.is_last {

@@ -19,11 +19,12 @@ use crate::{
         fs_context::{Log, Parameter, Purpose, Value},
         lock::{Context, Nothing},
         mount::OwnedPath,
+        sget::{Busy, Key},
         super_block::{NewSuperBlock, Operations},
         SuperBlock,
     },
 };
-use kernel::{error::Error, fmt, prelude::*, str::CString};
+use kernel::{cred::Credential, error::Error, fmt, prelude::*, str::CString, sync::aref::ARef};
 
 mod stack;
 mod workdir;
@@ -231,6 +232,8 @@ pub(crate) struct Mounting {
     style: Option<Style>,
     default_permissions: bool,
     userxattr: bool,
+    /// As whom the layers are accessed, once the options are complete.
+    cred: Option<ARef<Credential>>,
 }
 
 impl Mounting {
@@ -469,6 +472,7 @@ impl Mounting {
             style: None,
             default_permissions: false,
             userxattr: false,
+            cred: None,
         }
     }
 
@@ -508,6 +512,65 @@ impl Mounting {
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
         Ok(())
+    }
+
+    /// Upper and work directory, if there are any.
+    fn written_to(&self) -> Option<(&Given, &Given)> {
+        self.upper.as_ref().zip(self.work.as_ref())
+    }
+
+    /// Checks what the options named, as far as that changes nothing, and says what makes a stack
+    /// of it the same as another one.
+    pub(crate) fn key(&mut self, log: &Log<'_>) -> Result<Key> {
+        self.cred = Some(stack::check(self, log)?);
+        stack::key(self)
+    }
+
+    /// Another mount writes to a directory that this one is to write to.
+    pub(crate) fn busy(&self, busy: &Busy, log: &Log<'_>) -> Error {
+        let (role, given) = match busy.claim {
+            0 => (Role::Upper, &self.upper),
+            _ => (Role::Work, &self.work),
+        };
+        let Some(given) = given else {
+            return EBUSY;
+        };
+        refuse!(
+            log,
+            EBUSY,
+            "{} {} is in use by another mount, of device {}:{} in /proc/*/mountinfo; only the \
+             same stack (layers, options, user namespace, credentials) can be mounted again",
+            role,
+            Quoted(&given.name),
+            busy.dev.0,
+            busy.dev.1
+        )
+    }
+
+    /// Whether this mount may be of a superblock that is made of the same.
+    pub(crate) fn reuse(
+        &self,
+        layers: &Layers,
+        sb: &SuperBlock,
+        readonly: bool,
+        log: &Log<'_>,
+    ) -> Result {
+        let Some(upper) = &layers.upper else {
+            return Ok(());
+        };
+        let (is, shall) = match (sb.is_readonly(), readonly) {
+            (true, false) => ("read-only", "writable"),
+            (false, true) => ("writable", "read-only"),
+            _ => return Ok(()),
+        };
+        Err(refuse!(
+            log,
+            EBUSY,
+            "upperdir {} is mounted already, {}; it cannot be mounted {} too",
+            Quoted(&upper.layer.name),
+            is,
+            shall
+        ))
     }
 
     /// Makes a stack of what the options named.

@@ -18,11 +18,12 @@ use crate::{
         fs_context::{Log, MountOperations, Parameter, Purpose, Value},
         lock::{Context, Nothing},
         seq,
+        sget::{Busy, Key},
         super_block::{NewSuperBlock, Rooted, StatFs, SuperOperations},
-        Dentry, FileSystem, SuperBlock,
+        Dentry, FileSystem, PrivateMount, SuperBlock,
     },
 };
-use kernel::{prelude::*, seq_file::SeqFile};
+use kernel::{error::Error, prelude::*, seq_file::SeqFile};
 
 impl FileSystem for Rovl {
     const NAME: &'static CStr = c"rovl";
@@ -61,6 +62,18 @@ impl MountOperations for Rovl {
         log: &Log<'_>,
     ) -> Result {
         mounting.parse(context, number, value, log)
+    }
+
+    fn key(mounting: &mut Mounting, log: &Log<'_>) -> Result<Key> {
+        mounting.key(log)
+    }
+
+    fn busy(mounting: &Mounting, busy: &Busy, log: &Log<'_>) -> Error {
+        mounting.busy(busy, log)
+    }
+
+    fn reuse(mounting: &Mounting, sb: &SuperBlock<Self>, readonly: bool, log: &Log<'_>) -> Result {
+        mounting.reuse(&sb.data().layers, sb, readonly, log)
     }
 
     fn fill_super(
@@ -155,5 +168,9 @@ impl SuperOperations for Rovl {
             Some(upper) if wait => upper.layer.root().super_block().sync_filesystem(),
             _ => Ok(()),
         }
+    }
+
+    fn mounts(overlay: &Overlay) -> impl Iterator<Item = &PrivateMount> {
+        overlay.layers.mounts()
     }
 }

@@ -17,12 +17,18 @@ use crate::{
         fs_context::Log,
         in_use::{is_in_use, InUseMark},
         lock::{Context, Nothing},
+        sget::Key,
         super_block::{NewSuperBlock, Operations, StatFs},
         Dentry, Path, PrivateMount,
     },
     whiteout,
 };
-use kernel::{prelude::*, str::CString, sync::atomic::Atomic};
+use kernel::{
+    cred::Credential,
+    prelude::*,
+    str::CString,
+    sync::{aref::ARef, atomic::Atomic},
+};
 
 /// What a mount is made of.
 pub(crate) struct Stack {
@@ -77,7 +83,53 @@ pub(super) fn check_directory(role: Role, name: &CStr, path: Path<'_>, log: &Log
     Ok(())
 }
 
-/// Makes a stack of the layers that the options name.
+/// Checks the options against each other, and whether the mounter may have what they name.
+/// Returns as whom the layers will be accessed.
+#[inline(never)]
+pub(super) fn check(mounting: &Mounting, log: &Log<'_>) -> Result<ARef<Credential>> {
+    check_combination(mounting, log)?;
+    check_overlap(mounting, log)?;
+    let mut cred = NewCred::prepare()?;
+    cred.drop_sys_resource();
+    let cred = cred.finish();
+    vfs::cred::with_creds(&cred, || {
+        if !mounting.userxattr && !vfs::xattr::may_see_trusted() {
+            return Err(refuse!(
+                log,
+                EPERM,
+                "in a user namespace the option 'userxattr' is needed: \
+                 trusted.overlay.* attributes of the layers could not be read"
+            ));
+        }
+        if let Some((upper, work)) = mounting.written_to() {
+            check_writable(Role::Upper, upper, log)?;
+            check_writable(Role::Work, work, log)?;
+        }
+        Ok(())
+    })?;
+    Ok(cred)
+}
+
+/// What makes two stacks the same. Names are no part of it: the same directories are the same
+/// stack.
+#[inline(never)]
+pub(super) fn key(mounting: &Mounting) -> Result<Key> {
+    let mut key = Key::new();
+    if let Some((upper, work)) = mounting.written_to() {
+        key.claim(upper.path()?.borrow())?;
+        key.claim(work.path()?.borrow())?;
+    }
+    key.word(mounting.lower.len() as u64)?;
+    for lower in &mounting.lower {
+        key.directory(lower.path()?.borrow())?;
+    }
+    key.word(mounting.userxattr.into())?;
+    key.word(mounting.default_permissions.into())?;
+    key.credentials(mounting.cred.as_ref().ok_or(EINVAL)?)?;
+    Ok(key)
+}
+
+/// Makes a stack of the layers that the options name, which have been [`check`]ed.
 #[inline(never)]
 pub(super) fn build<F: Operations>(
     context: &mut Context<Nothing>,
@@ -85,37 +137,24 @@ pub(super) fn build<F: Operations>(
     log: &Log<'_>,
     sb: &mut NewSuperBlock<F>,
 ) -> Result<Stack> {
-    let writable = check_combination(mounting, log)?;
     check_depth(mounting, log, sb)?;
-    check_overlap(mounting, log)?;
-
-    let mut cred = NewCred::prepare()?;
-    cred.drop_sys_resource();
-    let cred = cred.finish();
+    let cred = mounting.cred.clone().ok_or(EINVAL)?;
     vfs::cred::with_creds(&cred, || {
-        let is_privileged = vfs::xattr::may_see_trusted();
-        if !is_privileged && !mounting.userxattr {
-            return Err(refuse!(
-                log,
-                EPERM,
-                "in a user namespace the option 'userxattr' is needed: \
-             trusted.overlay.* attributes of the layers could not be read"
-            ));
-        }
         let layers = Layers {
             names: match mounting.userxattr {
                 true => &names::USER,
                 false => &names::TRUSTED,
             },
-            trusts_handles: is_privileged,
+            trusts_handles: vfs::xattr::may_see_trusted(),
             upper: None,
             lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
             filesystems: KVec::new(),
             cred: cred.clone(),
+            traps: KVec::new(),
             namelen: 0,
         };
         let mut layers = KBox::new(layers, GFP_KERNEL)?;
-        match writable {
+        match mounting.written_to() {
             Some((upper, work)) => {
                 let upper = open_upper(context, &mut layers, upper, work, log)?;
                 let below = upper.layer.root().super_block();
@@ -138,29 +177,25 @@ pub(super) fn build<F: Operations>(
             sb.set_limits_from(layers.lower(0)?.root().super_block());
         }
         forget_shared_uuids(&mut layers)?;
+        layers.set_traps()?;
         let root = root_of(&layers)?;
         Ok(Stack { layers, root })
     })
 }
 
-/// Refuses options that do not go together. Returns upper and work directory,
-/// if there are any.
+/// Refuses options that do not go together.
 #[inline(never)]
-fn check_combination<'a>(
-    mounting: &'a Mounting,
-    log: &Log<'_>,
-) -> Result<Option<(&'a Given, &'a Given)>> {
+fn check_combination(mounting: &Mounting, log: &Log<'_>) -> Result {
     if mounting.lower.is_empty() {
         return Err(refuse!(log, EINVAL, "no lowerdir is given"));
     }
     match (&mounting.upper, &mounting.work) {
-        (None, None) => Ok(None),
+        (None, None) => Ok(()),
         (Some(upper), Some(work)) => {
             // Mounts may have changed since the options were given.
             check_directory(Role::Upper, &upper.name, upper.path()?.borrow(), log)?;
             check_directory(Role::Work, &work.name, work.path()?.borrow(), log)?;
-            check_pair(upper, work, log)?;
-            Ok(Some((upper, work)))
+            check_pair(upper, work, log)
         }
         (Some(upper), None) => Err(refuse!(
             log,
@@ -285,13 +320,10 @@ fn warn_if_in_use(lower: &Given, log: &Log<'_>) -> Result {
     Ok(())
 }
 
-/// Marks a directory that is written to as in use. Only who may write to it may
-/// keep others off it.
-fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
-    let path = given.path()?.borrow();
-    let dentry = path.dentry;
+/// Who may not write to a directory cannot keep others off it.
+fn check_writable(role: Role, given: &Given, log: &Log<'_>) -> Result {
     let access = vfs::bindings::MAY_WRITE | vfs::bindings::MAY_EXEC;
-    vfs::attr::permission(path, access as i32).map_err(|e| {
+    vfs::attr::permission(given.path()?.borrow(), access as i32).map_err(|e| {
         let name = Quoted(&given.name);
         refuse!(
             log,
@@ -301,20 +333,32 @@ fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
             name,
             Reason(e)
         )
-    })?;
-    let busy = |how: &str| {
+    })
+}
+
+/// Marks a directory that is written to as in use, for other filesystem types: of this one nobody
+/// else has it, or we would not be here.
+///
+/// Whoever may write to a directory may mark it, such as /tmp. So a mark further up says
+/// that somebody may change this one behind our back, and keeps nobody off it.
+fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
+    let dentry = given.path()?.borrow().dentry;
+    let mark = InUseMark::set(dentry)?.ok_or_else(|| {
         refuse!(
             log,
             EBUSY,
-            "{} {} is {}in use as upperdir or workdir of another mount",
+            "{} {} is in use as upperdir or workdir of a mount of another filesystem type (overlay)",
             role,
-            Quoted(&given.name),
-            how
+            Quoted(&given.name)
         )
-    };
-    let mark = InUseMark::set(dentry)?.ok_or_else(|| busy(""))?;
+    })?;
     if dentry.any_ancestor(is_in_use) {
-        return Err(busy("inside a directory that is "));
+        log.warn(fmt!(
+            "{} {} is inside a directory that is in use as upperdir or workdir of another mount, \
+             what is changed there may or may not be seen here",
+            role,
+            Quoted(&given.name)
+        ));
     }
     Ok(mark)
 }
@@ -410,7 +454,7 @@ fn open_upper(
         workdir: base.into(),
         tmpfile: prepared.tmpfile,
         rename_whiteout: prepared.rename_whiteout,
-        in_use,
+        _in_use: in_use,
         serial: Atomic::new(0),
         workdir_name: CString::try_from(&*work.name)?,
         layer,

@@ -10,6 +10,7 @@ use super::{
     bindings as b,
     lock::{Context, Nothing},
     mount::OwnedPath,
+    sget::{self, Busy, Failed, Found, Key},
     super_block::{FileSystem, NewSuperBlock, Operations, Rooted},
     to_int, SuperBlock,
 };
@@ -131,8 +132,25 @@ pub(crate) trait MountOperations: FileSystem {
         log: &Log<'_>,
     ) -> Result;
 
-    /// `fill_super`: the options are complete, a superblock is to be made of
-    /// them. `s_umount` of the new superblock is held, nothing of another one.
+    /// The options are complete: checks them, and says what a superblock made of them is made
+    /// of. A mounted one of this user namespace that is made of the same is used again. No
+    /// locks are held.
+    fn key(mounting: &mut Self::Mounting, log: &Log<'_>) -> Result<Key>;
+
+    /// Another superblock has what this one was to have alone: says so, and returns the error.
+    fn busy(mounting: &Self::Mounting, busy: &Busy, log: &Log<'_>) -> Error;
+
+    /// There is a superblock that is made of the same: whether it may be used for this mount,
+    /// which shall be read-only or not. `s_umount` of it is held exclusively.
+    fn reuse(
+        mounting: &Self::Mounting,
+        sb: &SuperBlock<Self>,
+        readonly: bool,
+        log: &Log<'_>,
+    ) -> Result;
+
+    /// `fill_super`: a superblock is to be made of the options.
+    /// `s_umount` of the new superblock is held, nothing of another one.
     fn fill_super(
         context: &mut Context<Nothing>,
         mounting: &mut Self::Mounting,
@@ -297,27 +315,66 @@ impl<F: Operations> Table<F> {
     ///
     /// Only for the VFS to call, on a locked configuration of `F`.
     unsafe extern "C" fn get_tree(fc: *mut b::fs_context) -> c_int {
-        // SAFETY: as the VFS expects it of a filesystem without a device.
-        unsafe { b::get_tree_nodev(fc, Some(Self::fill_super)) }
+        // SAFETY: per the contract.
+        to_int(unsafe { Self::root(fc) })
     }
 
     /// # Safety
     ///
-    /// Only for `get_tree_nodev` to call, with the configuration that `get_tree`
-    /// was called with.
-    unsafe extern "C" fn fill_super(sb: *mut b::super_block, fc: *mut b::fs_context) -> c_int {
+    /// As for `get_tree`.
+    unsafe fn root(fc: *mut b::fs_context) -> Result {
         // SAFETY: locked by the VFS for this call.
         let log = unsafe { Log::new(fc) };
+        // SAFETY: locked by the VFS for this call.
+        if !unsafe { sget::is_of_current_user_ns(fc) } {
+            let why = fmt!("the configuration was begun in another user namespace");
+            return Err(log.refuse(EINVAL, why));
+        }
         // SAFETY: of `F`, and locked.
-        let mounting = unsafe { Self::mounting(fc) };
-        // SAFETY: this is `fill_super`.
-        let sb = unsafe { NewSuperBlock::from_raw(sb) };
-        // SAFETY: the entry point; the VFS holds the new superblock only.
-        let mut context = unsafe { Context::enter() };
-        to_int(mounting.and_then(|mounting| {
-            let _rooted = F::fill_super(&mut context, mounting, &log, sb)?;
-            Ok(())
-        }))
+        let mounting = unsafe { Self::mounting(fc) }?;
+        let mut key = F::key(mounting, &log)?;
+        // SAFETY: locked by the VFS for this call.
+        let flags = unsafe { (*fc).sb_flags };
+        let kept = b::SB_SYNCHRONOUS | b::SB_DIRSYNC | b::SB_LAZYTIME;
+        key.word(u64::from(flags & kept as u32))?;
+        // SAFETY: locked by the VFS, which wants a superblock.
+        let found = match unsafe { sget::get::<F>(fc, key) } {
+            Ok(found) => found,
+            Err(Failed::Busy(busy)) => return Err(F::busy(mounting, &busy, &log)),
+            Err(Failed::Other(e)) => return Err(e),
+        };
+        let (sb, ready) = match found {
+            Found::New(sb) => {
+                // SAFETY: new, and `s_umount` is held.
+                let new = unsafe { NewSuperBlock::from_raw(sb.as_ptr()) };
+                // SAFETY: the entry point; the VFS holds the new superblock only.
+                let mut context = unsafe { Context::enter() };
+                let filled = F::fill_super(&mut context, mounting, &log, new);
+                (sb.as_ptr(), filled.map(|_rooted| true))
+            }
+            Found::Mounted(sb) => {
+                // SAFETY: active, and of `F`.
+                let mounted = unsafe { SuperBlock::<F>::from_raw(sb.as_ptr()) };
+                let readonly = flags & b::SB_RDONLY as u32 != 0;
+                let reused = F::reuse(mounting, mounted, readonly, &log);
+                (sb.as_ptr(), reused.map(|()| false))
+            }
+        };
+        match ready {
+            // SAFETY: `s_umount` is held.
+            Ok(true) => unsafe { (*sb).s_flags |= b::SB_ACTIVE },
+            Ok(false) => {}
+            Err(e) => {
+                // SAFETY: `sget_fc` has locked it and given us an active reference.
+                unsafe { b::deactivate_locked_super(sb) };
+                return Err(e);
+            }
+        }
+        // SAFETY: it has a root, which stays as long as it is active.
+        let root = unsafe { b::rovl_dget((*sb).s_root) };
+        // SAFETY: locked by the VFS. The reference to the superblock goes with the root.
+        unsafe { (*fc).root = root };
+        Ok(())
     }
 
     /// # Safety

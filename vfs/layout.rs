@@ -50,7 +50,7 @@ const LAYOUT: &[Entry] = layouts! {
     super_block {
         s_dev, s_maxbytes, s_type, s_op, s_flags, s_iflags, s_magic, s_root, s_xattr,
         s_export_op, s_fs_info, s_time_gran, s_time_min, s_time_max, s_uuid,
-        s_stack_depth,
+        s_stack_depth, s_instances, s_user_ns, s_active,
     }
     super_operations {
         alloc_inode, destroy_inode, free_inode, dirty_inode, write_inode, drop_inode,

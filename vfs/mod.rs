@@ -44,6 +44,7 @@ pub(crate) mod mount;
 pub(crate) mod namei;
 pub(crate) mod readdir;
 pub(crate) mod seq;
+pub(crate) mod sget;
 pub(crate) mod super_block;
 pub(crate) mod task;
 pub(crate) mod trace;

@@ -11,6 +11,7 @@ use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
     str::CString,
+    sync::atomic::{Atomic, Relaxed},
     types::Opaque,
 };
 
@@ -184,7 +185,10 @@ impl OwnedPath {
     pub(crate) fn clone_private(&self) -> Result<PrivateMount> {
         // SAFETY: the path is valid.
         let mnt = from_err_ptr(unsafe { b::clone_private_mount(&self.0) })?;
-        Ok(PrivateMount(NonNull::new(mnt).ok_or(EINVAL)?))
+        Ok(PrivateMount {
+            mnt: NonNull::new(mnt).ok_or(EINVAL)?,
+            retired: Atomic::new(false),
+        })
     }
 }
 
@@ -196,9 +200,13 @@ impl Drop for OwnedPath {
 }
 
 /// A mount made by [`OwnedPath::clone_private`]; unmounted on drop, which may
-/// sleep and waits for a grace period.
-#[repr(transparent)]
-pub(crate) struct PrivateMount(NonNull<b::vfsmount>);
+/// sleep and waits for a grace period unless [`PrivateMount::retire`] has done so.
+pub(crate) struct PrivateMount {
+    mnt: NonNull<b::vfsmount>,
+    /// `kern_unmount_array` has been called, so its references are counted like those of any
+    /// other mount, and we hold one.
+    retired: Atomic<bool>,
+}
 
 // SAFETY: as for `Mount`.
 unsafe impl Send for PrivateMount {}
@@ -221,8 +229,34 @@ impl PrivateMount {
     /// Sets mount flags (`MNT_NOATIME`, ...). Only before the mount is used.
     fn set_flags(&mut self, clear: u32, set: u32) {
         // SAFETY: nobody else knows the mount yet.
-        let flags = unsafe { &mut (*self.0.as_ptr()).mnt_flags };
+        let flags = unsafe { &mut (*self.mnt.as_ptr()).mnt_flags };
         *flags = (*flags & !(clear as i32)) | set as i32;
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
+    /// Waits for one grace period, after which these mounts can be dropped without one. They
+    /// can be used as before until then.
+    pub(crate) fn retire<'a>(mounts: impl Iterator<Item = &'a PrivateMount>) -> Result {
+        let mut array = KVec::new();
+        let mut retired = KVec::new();
+        for mount in mounts.filter(|mount| !mount.retired.load(Relaxed)) {
+            array.push(mount.mnt.as_ptr(), GFP_KERNEL)?;
+            retired.push(mount, GFP_KERNEL)?;
+        }
+        for mnt in &array {
+            // SAFETY: we hold a reference. This one is the one that is dropped below.
+            unsafe { b::mntget(*mnt) };
+        }
+        let count = u32::try_from(array.len())?;
+        // SAFETY: an array of so many mounts, each with a reference to drop.
+        unsafe { b::kern_unmount_array(array.as_mut_ptr(), count) };
+        for mount in retired {
+            mount.retired.store(true, Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -231,24 +265,18 @@ impl Deref for PrivateMount {
 
     fn deref(&self) -> &Mount {
         // SAFETY: we hold a reference.
-        unsafe { Mount::from_raw(self.0.as_ptr()) }
+        unsafe { Mount::from_raw(self.mnt.as_ptr()) }
     }
 }
 
 impl Drop for PrivateMount {
     fn drop(&mut self) {
-        // SAFETY: the reference that `clone_private_mount` gave us, as a long
-        // term one.
-        unsafe { b::kern_unmount(self.0.as_ptr()) };
+        if self.retired.load(Relaxed) {
+            // SAFETY: the reference that `clone_private_mount` gave us.
+            unsafe { b::mntput(self.mnt.as_ptr()) };
+        } else {
+            // SAFETY: as above, and it is a long term one.
+            unsafe { b::kern_unmount(self.mnt.as_ptr()) };
+        }
     }
-}
-
-/// Unmounts many private mounts with one grace period instead of one each.
-pub(crate) fn unmount_all(mounts: KVec<PrivateMount>) {
-    let (array, len, capacity) = mounts.into_raw_parts();
-    // SAFETY: `PrivateMount` is transparent over a pointer, so this is an array of
-    // `len` pointers to mounts, each with the reference that `clone_private_mount` gave.
-    unsafe { b::kern_unmount_array(array.cast(), len as u32) };
-    // SAFETY: the buffer came from a `KVec`; what was in it has been given away.
-    drop(unsafe { KVec::<PrivateMount>::from_raw_parts(array, 0, capacity) });
 }

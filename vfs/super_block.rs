@@ -14,7 +14,8 @@ use super::{
     inode::Slot,
     inode_ops::InodeOperations,
     readdir::ReaddirOperations,
-    to_int, Any, Dentry,
+    sget::Info,
+    to_int, Any, Dentry, PrivateMount,
 };
 use core::{cell::UnsafeCell, marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
@@ -87,6 +88,10 @@ pub(crate) trait SuperOperations: FileSystem {
     /// `sync(2)` and `syncfs(2)`. `s_umount` is held shared. First called with
     /// `wait` false to start, then with true.
     fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result;
+
+    /// The mounts that the data of a superblock holds, which has been shut down: they go
+    /// together, as each by itself would wait for a grace period.
+    fn mounts(data: &Self::Super) -> impl Iterator<Item = &PrivateMount>;
 }
 
 /// `struct kstatfs`.
@@ -135,7 +140,7 @@ impl StatFs {
 /// # Invariants
 ///
 /// The superblock is active while it is borrowed. With `F` other than [`Any`]
-/// it is of type `F`, and once it is mounted `s_fs_info` is a `KBox<F::Super>`.
+/// it is of type `F`, and once it is mounted its [`Info`] is filled.
 #[repr(transparent)]
 pub(crate) struct SuperBlock<F = Any>(Opaque<b::super_block>, PhantomData<fn() -> F>);
 
@@ -237,9 +242,9 @@ impl<F: FileSystem> SuperBlock<F> {
     /// What the filesystem keeps for this superblock.
     pub(crate) fn data(&self) -> &F::Super {
         // SAFETY: a mounted superblock has one (type invariant). It lives until
-        // `kill_sb`, when nobody holds the superblock any more, and after that
+        // `put_super`, when nobody holds the superblock any more, and after that
         // until path walks under RCU have ended.
-        unsafe { &*(*self.as_ptr()).s_fs_info.cast::<F::Super>() }
+        unsafe { Info::<F>::data(self.as_ptr()) }
     }
 }
 
@@ -249,7 +254,7 @@ pub(crate) struct NewSuperBlock<F: FileSystem>(*mut b::super_block, PhantomData<
 impl<F: Operations> NewSuperBlock<F> {
     /// # Safety
     ///
-    /// `sb` is the superblock that `fill_super` was called with.
+    /// `sb` is a superblock from `sget_fc` that nobody has filled yet.
     pub(super) unsafe fn from_raw(sb: *mut b::super_block) -> Self {
         // SAFETY: only we use the superblock, and it has no dentry yet; the table
         // is static.
@@ -312,9 +317,9 @@ impl<F: Operations> NewSuperBlock<F> {
     /// Hands the superblock its data; its inodes can be made from here on.
     pub(crate) fn set_data(self, data: KBox<F::Super>) -> FilledSuperBlock<F> {
         let sb = self.0;
-        // From here on `kill_sb` frees it, also if filling fails later.
-        // SAFETY: only we use the superblock; `kill_sb` takes the box back.
-        unsafe { (*sb).s_fs_info = KBox::into_raw(data).cast() };
+        // From here on `kill_sb` drops it, also if filling fails later.
+        // SAFETY: only we use the superblock, and it is given away here.
+        unsafe { Info::<F>::fill(sb, data) };
         // SAFETY: as above. The tables are static.
         unsafe { (*sb).s_op = SuperTable::<F>::OPERATIONS };
         // SAFETY: as above.
@@ -327,6 +332,9 @@ impl<F: Operations> NewSuperBlock<F> {
         // applied by the filesystem below.
         // SAFETY: as above.
         unsafe { (*sb).s_iflags |= b::SB_I_SKIP_SYNC | b::SB_I_NOUMASK };
+        // What EVM would seal are the attributes of the file below, not those seen here.
+        // SAFETY: as above.
+        unsafe { (*sb).s_iflags |= b::SB_I_EVM_HMAC_UNSUPPORTED };
         FilledSuperBlock(sb, PhantomData)
     }
 }
@@ -375,8 +383,17 @@ impl<F: Operations> SuperTable<F> {
         show_options: Some(Self::show_options),
         show_stats: Some(Self::show_stats),
         sync_fs: Some(Self::sync_fs),
+        put_super: Some(Self::put_super),
         ..pin_init::zeroed()
     };
+
+    /// # Safety
+    ///
+    /// Only for the VFS to call, when the last inode of a superblock of `F` has gone.
+    unsafe extern "C" fn put_super(sb: *mut b::super_block) {
+        // SAFETY: being shut down.
+        unsafe { Info::<F>::empty(sb) };
+    }
 
     /// # Safety
     ///
@@ -476,20 +493,16 @@ impl<F: Operations> FileSystemType<F> {
     ///
     /// Only for the VFS to call, once for each superblock of `F`.
     unsafe extern "C" fn kill_sb(sb: *mut b::super_block) {
-        // SAFETY: the superblock came from `get_tree_nodev`.
-        unsafe { b::kill_anon_super(sb) };
-        // `put_super` is not called for a superblock without a root, so the
-        // data is freed here.
-        // SAFETY: the superblock itself lives until the VFS drops it.
-        let data = unsafe { (*sb).s_fs_info }.cast::<F::Super>();
-        if !data.is_null() {
-            // A path walk without references may still look at it.
-            // SAFETY: no requirements, and this may sleep.
-            unsafe { b::synchronize_rcu_expedited() };
-            // SAFETY: the box that `set_data` turned into a pointer; its inodes
-            // and dentries are gone, and so are walks that met them.
-            drop(unsafe { KBox::from_raw(data) });
+        // `put_super` is not called for a superblock without a root.
+        // SAFETY: we have the last reference.
+        if unsafe { (*sb).s_root }.is_null() {
+            // SAFETY: what has no root has no dentry, and no inode that anybody holds.
+            unsafe { Info::<F>::empty(sb) };
         }
+        // SAFETY: it was made by `set_anon_super_fc`.
+        unsafe { b::kill_anon_super(sb) };
+        // SAFETY: `SB_DEAD` is set, and it is empty.
+        unsafe { Info::<F>::free(sb) };
     }
 }
 
