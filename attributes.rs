@@ -134,7 +134,7 @@ impl InodeOperations for Rovl {
         Ok(())
     }
 
-    fn fiemap(inode: &Inode<Self>, request: FiemapRequest) -> Result {
+    fn fiemap(inode: &Inode<Self>, request: FiemapRequest<'_>) -> Result {
         layers::of(inode).as_mounter(|| request.ask(crate::inode::real(inode)?.path.inode()?))
     }
 }

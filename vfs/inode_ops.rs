@@ -65,7 +65,7 @@ pub(crate) trait InodeOperations:
     fn update_atime(inode: &Inode<Self>) -> Result;
 
     /// Reads an extent map (`FS_IOC_FIEMAP`).
-    fn fiemap(inode: &Inode<Self>, request: FiemapRequest) -> Result;
+    fn fiemap(inode: &Inode<Self>, request: FiemapRequest<'_>) -> Result;
 }
 
 /// `MAY_*`.
@@ -182,20 +182,25 @@ impl<'a> DelayedLink<'a> {
 }
 
 /// An extent map that is being filled in.
-pub(crate) struct FiemapRequest {
+///
+/// # Invariants
+///
+/// `info` is the caller's for `'a`.
+pub(crate) struct FiemapRequest<'a> {
     info: *mut b::fiemap_extent_info,
     start: u64,
     len: u64,
+    _info: PhantomData<&'a mut b::fiemap_extent_info>,
 }
 
-impl FiemapRequest {
+impl FiemapRequest<'_> {
     /// Passes the question on to the inode below.
     pub(crate) fn ask(self, below: &Inode) -> Result {
         // SAFETY: the inode is live, its operations are static.
         let Some(fiemap) = (unsafe { (*(*below.as_ptr()).i_op).fiemap }) else {
             return Err(EOPNOTSUPP);
         };
-        // SAFETY: as the VFS itself would call it; `info` is the caller's.
+        // SAFETY: as the VFS itself would call it; `info` lives (type invariant).
         to_result(unsafe { fiemap(below.as_ptr(), self.info, self.start, self.len) })
     }
 }
@@ -412,6 +417,12 @@ impl<F: InodeOperations> Table<F> {
     ) -> c_int {
         // SAFETY: pinned by the caller.
         let inode = unsafe { Inode::<F>::from_raw(inode) };
-        to_int(F::fiemap(inode, FiemapRequest { info, start, len }))
+        let request = FiemapRequest {
+            info,
+            start,
+            len,
+            _info: PhantomData,
+        };
+        to_int(F::fiemap(inode, request))
     }
 }
