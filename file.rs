@@ -369,6 +369,9 @@ impl FileOperations for Rovl {
     }
 
     fn accessed(user_file: &RegularFile<Self>) {
+        if !user_file.updates_atime() {
+            return;
+        }
         // The access time of a lower file cannot be changed. Whether that of an
         // upper one is to be depends on its other times, which a write through
         // a mapping has changed below only.

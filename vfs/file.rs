@@ -83,9 +83,19 @@ impl<F: FileSystem> UserFile<F> {
         self.flags() & b::FMODE_EXEC != 0
     }
 
+    /// Whether reading from the file may change its access time: the one question
+    /// of `touch_atime` that needs no look at the inode.
+    pub(crate) fn updates_atime(&self) -> bool {
+        // SAFETY: the path of a file does not change, and is pinned by it.
+        let mnt = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.mnt };
+        // SAFETY: the mount is valid; an aligned word that C reads the same way.
+        let mnt_flags = unsafe { (&raw const (*mnt).mnt_flags).read_volatile() };
+        self.flags() & O_NOATIME == 0 && mnt_flags as u32 & b::MNT_NOATIME == 0
+    }
+
     /// `file_accessed`: the file has been read from.
     pub(crate) fn accessed(&self) {
-        if self.flags() & O_NOATIME == 0 {
+        if self.updates_atime() {
             // SAFETY: the file pins its path.
             unsafe { b::touch_atime(&(*self.as_ptr()).__bindgen_anon_1.f_path) };
         }

@@ -104,8 +104,7 @@ impl<F: FileSystem> Inode<F> {
         checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask()) })
     }
 
-    /// `touch_atime`'s rule for stacked inodes: takes the access time of the
-    /// inode below over.
+    /// Takes the times of the inode below over, if they are others.
     pub(crate) fn copy_times(&self, from: &Inode) {
         // SAFETY: both inodes are live; takes the `i_lock` of this one.
         unsafe { b::rovl_copy_times(self.as_ptr(), from.as_ptr()) };
