@@ -157,7 +157,8 @@ impl SuperOperations for Rovl {
     }
 
     fn show_stats(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
-        sb.data().in_flight.show(seq);
+        let in_full = seq::opener_is_admin(seq, sb);
+        sb.data().in_flight.show(seq, in_full);
         Ok(())
     }
 

@@ -13,7 +13,8 @@
 //! is an object of its own.
 //!
 //! The table can be seen from outside, in `/proc/self/mountstats`: who copies
-//! what, how far he is, and how many wait for him.
+//! what, how far he is, and how many wait for him. To the mount's administrators only:
+//! the names of files are nobody's business who cannot list their directories.
 
 use crate::{
     layers::Rovl,
@@ -136,8 +137,9 @@ impl InFlight {
         }))
     }
 
-    /// What `/proc/self/mountstats` tells of the mount.
-    pub(crate) fn show(&self, seq: &SeqFile) {
+    /// What `/proc/self/mountstats` tells of the mount: the counters, and if it is for
+    /// somebody who may look into all directories, what is being copied.
+    pub(crate) fn show(&self, seq: &SeqFile, in_full: bool) {
         let counters = &self.counters;
         seq_print!(
             seq,
@@ -147,8 +149,10 @@ impl InFlight {
             counters.failed.load(Relaxed),
             counters.bytes.load(Relaxed)
         );
-        for record in self.table.lock().values() {
-            record.show(seq);
+        if in_full {
+            for record in self.table.lock().values() {
+                record.show(seq);
+            }
         }
     }
 }

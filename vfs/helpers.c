@@ -8,6 +8,7 @@
 #include <linux/namei.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/user_namespace.h>
 
 #include "compat.h"
@@ -315,6 +316,12 @@ void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file)
 
 void rovl_file_set_nonotify(struct file *file) { file_set_fsnotify_mode(file, FMODE_NONOTIFY); }
 const struct path *rovl_file_user_path(const struct file *file) { return file_user_path(file); }
+
+/* Not who reads: a program of somebody else's may have been handed the file. */
+bool rovl_seq_opener_is_admin(const struct seq_file *m, const struct super_block *sb)
+{
+	return file_ns_capable(m->file, sb->s_user_ns, CAP_SYS_ADMIN);
+}
 
 /* As setfl() of fs/fcntl.c does it. */
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags)

@@ -12,6 +12,7 @@
 #include <linux/fs_context.h>
 #include <linux/mount.h>
 #include <linux/posix_acl.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 struct inode *rovl_d_inode(const struct dentry *dentry);
@@ -102,6 +103,7 @@ void rovl_acl_dont_cache(struct inode *inode);
 void rovl_init_sync_kiocb(struct kiocb *kiocb, struct file *file);
 void rovl_file_set_nonotify(struct file *file);
 const struct path *rovl_file_user_path(const struct file *file);
+bool rovl_seq_opener_is_admin(const struct seq_file *m, const struct super_block *sb);
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
 
 /* layout.c: what the Rust side compares itself with when it is loaded. */

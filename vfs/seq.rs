@@ -5,12 +5,19 @@
 //!
 //! C header: [`include/linux/seq_file.h`](srctree/include/linux/seq_file.h)
 
-use super::{bindings as b, Dentry};
+use super::{bindings as b, Dentry, SuperBlock};
 use kernel::{prelude::*, seq_file::SeqFile};
 
 fn as_ptr(seq: &SeqFile) -> *mut b::seq_file {
     // `SeqFile` is transparent, and what it wraps may change while borrowed.
     core::ptr::from_ref(seq).cast_mut().cast()
+}
+
+/// Whether who has opened the file has `CAP_SYS_ADMIN` in the user namespace of a mount
+/// (`file_ns_capable`).
+pub(crate) fn opener_is_admin<F>(seq: &SeqFile, sb: &SuperBlock<F>) -> bool {
+    // SAFETY: the file is open while it is borrowed, and the superblock is live.
+    unsafe { b::rovl_seq_opener_is_admin(as_ptr(seq), sb.as_ptr()) }
 }
 
 /// `seq_puts`.
