@@ -23,7 +23,7 @@ use crate::{
         Dentry, Inode,
     },
 };
-use kernel::{error::Error, prelude::*, sync::aref::ARef};
+use kernel::{prelude::*, sync::aref::ARef};
 
 /// What only the privileged may see begins with this.
 const TRUSTED: &[u8] = b"trusted.";
@@ -31,24 +31,27 @@ const TRUSTED: &[u8] = b"trusted.";
 ///
 /// # Errors
 ///
-/// `too_long` if that is too long.
+/// Those of overlayfs: `EOPNOTSUPP` if that is too long, `EINVAL` if there is nothing
+/// after the prefix.
 fn with_stored_name<T>(
     names: &Names,
     name: &CStr,
-    too_long: Error,
     f: impl FnOnce(&CStr) -> Result<T>,
 ) -> Result<T> {
     let Some(rest) = name.to_bytes_with_nul().strip_prefix(names.prefix) else {
         return f(name);
     };
+    if rest == b"\0" {
+        return Err(EINVAL);
+    }
     let mut buffer = [0; xattr::NAME_MAX + 1];
     let (prefix, suffix) = buffer.split_at_mut(names.escaped.len());
     prefix.copy_from_slice(names.escaped);
     suffix
         .get_mut(..rest.len())
-        .ok_or(too_long)?
+        .ok_or(EOPNOTSUPP)?
         .copy_from_slice(rest);
-    f(CStr::from_bytes_until_nul(&buffer).map_err(|_| too_long)?)
+    f(CStr::from_bytes_until_nul(&buffer).map_err(|_| EOPNOTSUPP)?)
 }
 
 /// What is called `stored` on disk, in the merged tree: the name in two parts,
@@ -71,8 +74,7 @@ fn shown_name<'a>(
 impl XattrOperations for Rovl {
     fn get(inode: &Inode<Rovl>, name: &CStr, value: &mut Buffer<'_>) -> Result {
         let real = inode::real(inode)?;
-        // What cannot be set is not there.
-        with_stored_name(layers::of(inode).names, name, ENODATA, |name| {
+        with_stored_name(layers::of(inode).names, name, |name| {
             layers::of(inode).as_mounter(|| xattr::get_into(real.path, name, value))
         })
     }
@@ -85,8 +87,7 @@ impl XattrOperations for Rovl {
         value: Option<&[u8]>,
         flags: i32,
     ) -> Result {
-        let too_long = if value.is_some() { ERANGE } else { ENODATA };
-        with_stored_name(layers::of(inode).names, name, too_long, |name| {
+        with_stored_name(layers::of(inode).names, name, |name| {
             check_presence(inode, name, flags)?;
             change_upper(ctx, dentry, inode, |access, upper| match value {
                 Some(value) => access.set_xattr(upper, name, value, flags),
