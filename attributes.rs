@@ -12,7 +12,7 @@ use crate::{
     layers::{self, Rovl},
     vfs::{
         self,
-        attr::{Attributes, Stat},
+        attr::{Attributes, NotExecuted, Stat},
         idmap::Idmap,
         inode::{Kind, RcuInode},
         inode_ops::{Access, DelayedLink, FiemapRequest, InodeOperations, LinkText, Request},
@@ -112,6 +112,10 @@ impl InodeOperations for Rovl {
         let changed = match is_done {
             true => Ok(()),
             false => layers.as_mounter(|| {
+                // A program that is run from the upper directory is one that runs.
+                let below = upper.positive()?;
+                let size = attr.new_size();
+                let _not_executed = size.map(|_| NotExecuted::new(below)).transpose()?;
                 ctx.want_write(layers.upper_mnt()?)?
                     .set_attributes(upper, attr)
             }),

@@ -220,6 +220,28 @@ impl Stat {
     }
 }
 
+/// `get_write_access`: the file is being changed, and may not be executed as long as
+/// this lives.
+pub(crate) struct NotExecuted<'a>(&'a Inode);
+
+impl<'a> NotExecuted<'a> {
+    /// # Errors
+    ///
+    /// `ETXTBSY` if it is being executed.
+    pub(crate) fn new(inode: &'a Inode) -> Result<Self> {
+        // SAFETY: the inode is live; the counter is changed atomically.
+        to_result(unsafe { b::rovl_get_write_access(inode.as_ptr()) })?;
+        Ok(Self(inode))
+    }
+}
+
+impl Drop for NotExecuted<'_> {
+    fn drop(&mut self) {
+        // SAFETY: counted by `new`.
+        unsafe { b::rovl_put_write_access(self.0.as_ptr()) };
+    }
+}
+
 /// A device number for files that have none of their own (`get_anon_bdev`).
 pub(crate) struct AnonDev(u32);
 

@@ -51,6 +51,16 @@ bool rovl_inode_is_open_for_write(const struct inode *inode)
 {
 	return inode_is_open_for_write(inode);
 }
+int rovl_get_write_access(struct inode *inode) { return get_write_access(inode); }
+void rovl_put_write_access(struct inode *inode) { put_write_access(inode); }
+int rovl_verify_read(struct file *file, loff_t pos, size_t len)
+{
+	return rw_verify_area(READ, file, &pos, len);
+}
+int rovl_verify_write(struct file *file, loff_t pos, size_t len)
+{
+	return rw_verify_area(WRITE, file, &pos, len);
+}
 bool rovl_inode_unhashed(struct inode *inode) { return inode_unhashed(inode); }
 bool rovl_inode_is_new(struct inode *inode)
 {
