@@ -60,8 +60,9 @@ enum Extent<'a> {
 /// # Errors
 ///
 /// `EROFS` without an upper layer, `EINTR` for a fatal signal and no other, `ESTALE`
-/// if somebody else puts something in the object's place in the upper layer, and
-/// whatever the layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
+/// if somebody else puts something in the object's place in the upper layer,
+/// `EOVERFLOW` if the owner has no mapping in the mounter's user namespace, `EACCES`
+/// if the mounter may not read the object, and whatever the layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
 pub(crate) fn copy_up<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
     copy_up_extent(ctx, dentry, Extent::Whole)?;
     Ok(())
@@ -193,6 +194,11 @@ fn lead_copy<H: Held>(
     let caller = vfs::cred::current();
     layers.as_mounter(|| {
         let source = inode.data().lower.first().ok_or(EIO)?.path(layers)?;
+        let stat = Stat::boxed(source, vfs::bindings::STATX_BASIC_STATS, 0)?;
+        // The owner that the copy gets: this very answer, and not another one.
+        if !vfs::cred::can_name_owner(stat.owner()) {
+            return Err(EOVERFLOW);
+        }
         let mut writer = vfs::cred::NewCred::prepare()?;
         writer.charge_to(&caller, layers.upper_mnt()?);
         let copy = Copy {
@@ -201,7 +207,7 @@ fn lead_copy<H: Held>(
             dentry,
             inode,
             source,
-            stat: Stat::boxed(source, vfs::bindings::STATX_BASIC_STATS, 0)?,
+            stat,
             extent,
             writer: writer.finish(),
         };

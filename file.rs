@@ -138,7 +138,7 @@ fn kept_backing(user_file: &RegularFile<Rovl>) -> Option<&File> {
 }
 
 /// The backing file for `->mmap`, where nobody may be asked whether the copy may
-/// be opened. The map keeps it; all else opens one of which is told as usual.
+/// be opened, nor waited for until he gives it back. The map keeps it; all else opens one of which is told as usual.
 fn mapped_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
     if let Some(kept) = kept_backing(user_file) {
         return Ok(Backing::Kept(kept));
@@ -398,6 +398,10 @@ fn copy_below(
     let mut locked = ctx.lock_inode(to.inode());
     let (source, target) = (backing(&mut locked, from)?, backing(&mut locked, to)?);
     to.remove_privileges(&mut locked)?;
+    // The mounter of the target is asked for both below, that of the source only here.
+    if !from.inode().sb().is_same(to.inode().sb()) {
+        layers::of(from.inode()).as_mounter(|| locked.verify_read(&source, from_pos, len))?;
+    }
     let copied = layers::of(to.inode())
         .as_mounter(|| locked.copy_range((&*source, from_pos), (&*target, to_pos), len, flags));
     take_over_attributes(to);

@@ -110,20 +110,31 @@ pub(crate) fn flags_of(layers: &Layers, real: Path<'_>, is_upper: bool) -> Resul
     Ok(flags)
 }
 
-/// The part of a copy-up that copies inode flags: `from` is the lower object,
+/// The flags of a lower object, if it has some that a copy takes over. Called with the
+/// mounter's credentials in force.
+pub(crate) fn flags_to_copy(from: Path<'_>) -> Result<Option<FileAttr>> {
+    let is_copied = |attr: &FileAttr| {
+        protection_of(attr) != Protection::default()
+            || COPIED.into_iter().any(|flag| attr.has(flag))
+    };
+    let found = fileattr::get(from)?.filter(is_copied);
+    if let Some(attr) = &found {
+        attr.may_get(from)?;
+    }
+    Ok(found)
+}
+
+/// The part of a copy-up that copies inode flags: `old` are those of the lower object,
 /// `to` its copy in the upper layer, which may have no name yet. Called with
 /// the mounter's credentials in force, after all other xattrs are copied.
 pub(crate) fn copy_up_flags(
     access: &mut WriteAccess<'_>,
     names: &Names,
-    from: Path<'_>,
+    old: &FileAttr,
     to: &Dentry,
 ) -> Result {
-    let Some(old) = fileattr::get(from)? else {
-        return Ok(());
-    };
-    if protection_of(&old) != Protection::default() {
-        match write_protection(access, names, to, &old) {
+    if protection_of(old) != Protection::default() {
+        match write_protection(access, names, to, old) {
             // It stays protected until it is evicted, and then is not.
             Err(e) if e == EOPNOTSUPP => {}
             r => r?,

@@ -27,6 +27,7 @@ use kernel::{prelude::*, sync::aref::ARef};
 
 /// What only the privileged may see begins with this.
 const TRUSTED: &[u8] = b"trusted.";
+
 /// Hands `f` the name on disk of what is called `name` in the merged tree.
 ///
 /// # Errors
@@ -188,7 +189,7 @@ impl AclOperations for Rovl {
         change_upper(ctx, dentry, inode, |access, upper| {
             if drops_setgid {
                 let mode = upper.positive()?.mode() & !(S_ISGID as u16);
-                access.set_attributes(upper, &mut Attributes::new().mode(mode).forced())?;
+                access.set_attributes(upper, &mut Attributes::new().mode(mode))?;
             }
             access.set_acl(upper, kind, acl)
         })
@@ -199,7 +200,10 @@ impl FileattrOperations for Rovl {
     fn fileattr_get(dentry: &Dentry<Rovl>, attr: &mut FileAttr) -> Result {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
-        layers::of(inode).as_mounter(|| attr.read(real.path))?;
+        layers::of(inode).as_mounter(|| {
+            attr.may_get(real.path)?;
+            attr.read(real.path)
+        })?;
         for flag in PROTECTION {
             if inode.flags() & flag.inode_flag() != 0 {
                 attr.set(flag, true);
@@ -218,6 +222,14 @@ impl FileattrOperations for Rovl {
         if protection != Protection::default() && !private::can_be_protected(inode) {
             return Err(EOPNOTSUPP);
         }
+        // A directory of a layer in which two names are one would have to be known as
+        // such by all who look names up.
+        if attr.has_casefold() {
+            return Err(EOPNOTSUPP);
+        }
+        copyup::copy_up(ctx, dentry)?;
+        let real = inode::real(inode)?;
+        layers::of(inode).as_mounter(|| attr.may_set(real.path))?;
         change_upper(ctx, dentry, inode, |access, upper| {
             let mut below = attr.clone();
             for flag in PROTECTION {

@@ -7,7 +7,6 @@ use super::{
     pause::{self, Point},
     Copy, Extent,
 };
-use crate::vfs::compat::EOPNOTSUPP;
 use crate::vfs::{
     self,
     attr::Attributes,
@@ -45,6 +44,10 @@ impl Copy<'_> {
             lead.add_done(0, size.unsigned_abs());
             return Ok(true);
         }
+        // Before the first look at holes: the data may be put there only now.
+        let len = size.unsigned_abs() as usize;
+        ctx.verify_read(&from, 0, len)?;
+        ctx.verify_write(to, 0, len)?;
         vfs::cred::with_creds(&self.writer, || {
             let mut pos = 0;
             while let Some((start, end)) = next_data(ctx, &from, pos, size)? {
@@ -53,7 +56,7 @@ impl Copy<'_> {
             }
             // A hole at the end has no data to give the file its size.
             ctx.want_write(&self.upper.layer.mnt)?
-                .set_attributes(file_dentry(to), &mut Attributes::new().size(size).forced())?;
+                .set_attributes(file_dentry(to), &mut Attributes::new().size(size))?;
             Ok(true)
         })
     }
@@ -97,11 +100,15 @@ fn next_data<H: Held>(
     if pos >= size {
         return Ok(None);
     }
+    // Whatever the reason, reading is another question.
+    let cannot_tell = |from: i64| match fatal_signal_pending() {
+        true => Err(EINTR),
+        false => Ok(Some((from, size))),
+    };
     let start = match namei::llseek(ctx, from, pos, bindings::SEEK_DATA) {
         Ok(start) => start,
         Err(e) if e == ENXIO => return Ok(None),
-        Err(e) if e == EINVAL || e == EOPNOTSUPP => return Ok(Some((pos, size))),
-        Err(e) => return Err(e),
+        Err(_) => return cannot_tell(pos),
     };
     if start >= size {
         return Ok(None);
@@ -110,6 +117,8 @@ fn next_data<H: Held>(
         // Or it would go round for ever.
         return Err(EIO);
     }
-    let end = namei::llseek(ctx, from, start, bindings::SEEK_HOLE)?;
-    Ok(Some((start, end.clamp(start.saturating_add(1), size))))
+    match namei::llseek(ctx, from, start, bindings::SEEK_HOLE) {
+        Ok(end) => Ok(Some((start, end.clamp(start.saturating_add(1), size)))),
+        Err(_) => cannot_tell(start),
+    }
 }

@@ -9,11 +9,16 @@ use crate::{
     vfs::{
         self, acl,
         attr::Attributes,
+        fileattr::FileAttr,
+        inode::Kind,
         lock::{Context, Held, WriteAccess},
         Dentry,
     },
 };
 use kernel::prelude::*;
+
+/// File capabilities.
+const CAPABILITY: &CStr = c"security.capability";
 
 impl Copy<'_> {
     /// Gives the copy everything but its data and its name. The owner comes
@@ -22,15 +27,16 @@ impl Copy<'_> {
     #[inline(never)]
     pub(super) fn copy_metadata<H: Held>(&self, ctx: &mut Context<H>, to: &Dentry) -> Result {
         let origin = self.origin(ctx)?;
+        let flags = self.flags()?;
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
-        let owner = Attributes::new().owner(self.stat.owner());
-        access.set_attributes(to, &mut owner.forced())?;
+        access.set_attributes(to, &mut Attributes::new().owner(self.stat.owner()))?;
         self.copy_xattrs(&mut access, to)?;
         if !self.is_symlink() {
             self.copy_acls(&mut access, to)?;
-            let mode = Attributes::new().mode(self.stat.mode());
-            access.set_attributes(to, &mut mode.forced())?;
-            self.copy_flags(&mut access, to)?;
+            access.set_attributes(to, &mut Attributes::new().mode(self.stat.mode()))?;
+        }
+        if let Some(flags) = &flags {
+            private::copy_up_flags(&mut access, self.layers.names, flags, to)?;
         }
         if !self.dentry.is_unhashed() {
             let parent = self.dentry.parent();
@@ -43,7 +49,7 @@ impl Copy<'_> {
     }
 
     fn is_symlink(&self) -> bool {
-        self.inode.kind() == vfs::inode::Kind::Symlink
+        self.inode.kind() == Kind::Symlink
     }
 
     fn copy_xattrs(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
@@ -65,6 +71,8 @@ impl Copy<'_> {
                 // Listed but not to be had: a name that the security module
                 // lists for objects without a label.
                 Err(e) if e == ENODATA => continue,
+                // Anybody who owns the file may have stored what is none.
+                Err(e) if name == CAPABILITY && (e == EINVAL || e == EOPNOTSUPP) => continue,
                 Err(e) => return Err(e),
             };
             match access.set_xattr(to, name, &value, 0) {
@@ -95,14 +103,11 @@ impl Copy<'_> {
     }
 
     /// `chattr` flags that an object keeps when it is copied.
-    fn copy_flags(&self, access: &mut WriteAccess<'_>, to: &Dentry) -> Result {
-        if !matches!(
-            self.inode.kind(),
-            vfs::inode::Kind::Regular | vfs::inode::Kind::Directory
-        ) {
-            return Ok(());
+    fn flags(&self) -> Result<Option<FileAttr>> {
+        match self.inode.kind() {
+            Kind::Regular | Kind::Directory => private::flags_to_copy(self.source),
+            Kind::Symlink | Kind::Special => Ok(None),
         }
-        private::copy_up_flags(access, self.layers.names, self.source, to)
     }
 
     /// The value of `overlay.origin`, by which a later mount shows the same inode number.

@@ -68,9 +68,7 @@ impl Copy<'_> {
         &self,
         ctx: &mut Context<H>,
     ) -> Result<(Nameless, ARef<File>)> {
-        let label = vfs::cred::for_copy_up(self.dentry)?;
-        let cred = label.as_ref().unwrap_or(&self.writer);
-        vfs::cred::with_creds(cred, || {
+        self.as_maker(|| {
             let mut access = ctx.want_write(&self.upper.layer.mnt)?;
             if self.upper.tmpfile {
                 let file = access.tmpfile(&self.upper.work, 0, &self.writer)?;
@@ -83,16 +81,14 @@ impl Copy<'_> {
             })?;
             // Who is asked whether it may be opened may wait for a thaw himself.
             drop(access);
+            let temp = Some(name);
+            let made = Nameless { dentry, temp };
             let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
-            let opened = Path::new(&self.upper.layer.mnt, &dentry).open(ctx, flags, &self.writer);
-            match opened {
-                Ok(file) => {
-                    let temp = Some(name);
-                    Ok((Nameless { dentry, temp }, file))
-                }
+            let path = Path::new(&self.upper.layer.mnt, &made.dentry);
+            match path.open(ctx, flags, &self.writer) {
+                Ok(file) => Ok((made, file)),
                 Err(e) => {
-                    let temp = Some(name);
-                    Nameless { dentry, temp }.discard(ctx, self);
+                    made.discard(ctx, self);
                     Err(e)
                 }
             }
@@ -102,13 +98,11 @@ impl Copy<'_> {
     /// A directory, symlink or special file as the source is one.
     #[inline(never)]
     pub(super) fn create_temp<H: Held>(&self, ctx: &mut Context<H>) -> Result<Temp> {
-        let label = vfs::cred::for_copy_up(self.dentry)?;
-        let cred = label.as_ref().unwrap_or(&self.writer);
         let target = match self.inode.kind() {
             Kind::Symlink => Some(Link::read(self.source.dentry)?),
             _ => None,
         };
-        vfs::cred::with_creds(cred, || {
+        self.as_maker(|| {
             let mut access = ctx.want_write(&self.upper.layer.mnt)?;
             let (dentry, name) = self.at_temp_name(&mut access, |mut temp| match &target {
                 Some(target) => temp.symlink(target.text()).map(|()| temp),
@@ -120,6 +114,14 @@ impl Copy<'_> {
             })?;
             Ok(Temp { dentry, name })
         })
+    }
+
+    /// Acts as who makes the copy while `f` runs: the writer, or what the security
+    /// modules make of him.
+    fn as_maker<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        let made_of = || vfs::cred::for_copy_up(self.dentry);
+        let label = vfs::cred::with_creds(&self.writer, made_of)?;
+        vfs::cred::with_creds(label.as_ref().unwrap_or(&self.writer), f)
     }
 
     /// Makes something under a name in `work/` that nobody uses.

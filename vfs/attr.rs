@@ -153,15 +153,20 @@ impl Stat {
         unsafe { &mut *ptr.cast() }
     }
 
-    /// `vfs_getattr_nosec`: asks the filesystem of `path`. It is too large for the stack of
-    /// whoever goes on to do something long.
+    /// `vfs_getattr`: asks the security modules, then the filesystem of `path`, with
+    /// the credentials in force. It is too large for the stack of whoever goes on to do
+    /// something long.
     pub(crate) fn boxed(path: Path<'_>, request_mask: u32, flags: u32) -> Result<KBox<Self>> {
+        path.inode()?;
         let mut stat: KBox<Self> = KBox::init(pin_init::init_zeroed(), GFP_KERNEL)?;
-        stat.read(path, request_mask, flags)?;
+        let path = path.as_c();
+        // SAFETY: the path is valid and positive, the buffer is ours.
+        to_result(unsafe { b::vfs_getattr(&path, &mut stat.0, request_mask, flags) })?;
         Ok(stat)
     }
 
-    /// As [`Stat::boxed`], into this one.
+    /// `vfs_getattr_nosec`: asks the filesystem of `path` only, for a question that
+    /// the security modules have answered.
     pub(crate) fn read(&mut self, path: Path<'_>, request_mask: u32, flags: u32) -> Result {
         path.inode()?;
         let path = path.as_c();

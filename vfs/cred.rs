@@ -38,6 +38,14 @@ pub(crate) fn current_fs_owner(sb: &SuperBlock, idmap: Idmap<'_>) -> (b::kuid_t,
     idmap.stored(sb, (uid, gid))
 }
 
+/// `kuid_has_mapping`, `kgid_has_mapping`: whether an owner has a name in the user
+/// namespace of the credentials in force. To whom it has none nothing may be given
+/// by them: on a filesystem of another namespace he may be anybody, root too.
+pub(crate) fn can_name_owner((uid, gid): (b::kuid_t, b::kgid_t)) -> bool {
+    // SAFETY: the credentials of the running task do not go away under it.
+    unsafe { b::rovl_current_maps(uid, gid) }
+}
+
 /// Credentials that are being made (`prepare_creds`), not yet in use.
 pub(crate) struct NewCred(NonNull<b::cred>);
 
@@ -56,8 +64,8 @@ impl NewCred {
     }
 
     /// Uses space of the filesystem of `mnt` as `from` would: its owner's ids, if
-    /// they have a mapping there, and its right to reserved blocks and to exceed
-    /// quotas only if it has that right.
+    /// what belongs to them there could be given to them by these credentials, and
+    /// its right to reserved blocks and to exceed quotas only if it has that right.
     pub(crate) fn charge_to(&mut self, from: &Credential, mnt: &Mount) {
         // SAFETY: ours alone; `from` and the mount are valid.
         unsafe { b::rovl_cred_take_fs_ids(self.0.as_ptr(), from.as_ptr(), mnt.as_ptr()) };
@@ -112,7 +120,8 @@ impl Drop for NewCred {
 }
 
 /// `security_inode_copy_up`: the credentials under which the security modules
-/// want the copy of `source` to be made; `None` if they do not care.
+/// want the copy of `source` to be made, made from those in force; `None` if they do
+/// not care.
 pub(crate) fn for_copy_up(source: &Dentry) -> Result<Option<ARef<Credential>>> {
     source.positive()?;
     let mut new = core::ptr::null_mut();

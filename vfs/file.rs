@@ -102,14 +102,15 @@ impl<F: FileSystem> UserFile<F> {
     }
 
     /// `backing_file_open`: opens `path`, of another filesystem, as the file
-    /// that stands below this one. Whoever watches that filesystem is told, and
-    /// may be asked for permission (`FAN_OPEN_PERM`): what he looks at first may
-    /// not be locked. So this takes a context, which `->mmap` has not.
+    /// that stands below this one, if `cred` may open it so. Whoever watches that
+    /// filesystem is told, and may be asked for permission (`FAN_OPEN_PERM`): what he
+    /// looks at first may not be locked. So this takes a context, which `->mmap` has
+    /// not.
     ///
     /// # Errors
     ///
-    /// `EPERM` for an immutable file and writing; what the filesystem says
-    /// else.
+    /// `EACCES` if `cred` may not, `EPERM` for an immutable file and writing; what the
+    /// filesystem says else.
     pub(crate) fn open_backing<H: Held>(
         &self,
         _context: &mut Context<H>,
@@ -117,7 +118,7 @@ impl<F: FileSystem> UserFile<F> {
         flags: u32,
         cred: &Credential,
     ) -> Result<ARef<File>> {
-        path.inode()?;
+        path.may_open(flags, cred)?;
         let path = path.as_c();
         // SAFETY: the file has its path, `path` is positive (checked), and the callee
         // takes references of its own.
@@ -127,19 +128,21 @@ impl<F: FileSystem> UserFile<F> {
         unsafe { own_file(file) }
     }
 
-    /// As [`UserFile::open_backing`], with nobody told or asked
-    /// (`FMODE_NONOTIFY`), for `->mmap`: a listener that looks at the address
-    /// space before he answers would wait for `mmap_lock`, and we for him.
+    /// As [`UserFile::open_backing`], with nobody told, asked or waited for
+    /// (`FMODE_NONOTIFY`, `O_NONBLOCK`), for `->mmap`: a listener, or who holds a
+    /// lease, that looks at the address space before he answers would wait for
+    /// `mmap_lock`, and we for him.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As there, and `EAGAIN` while somebody has still to give a lease up.
     pub(crate) fn open_backing_unnoticed(
         &self,
         path: Path<'_>,
         flags: u32,
         cred: &Credential,
     ) -> Result<ARef<File>> {
+        path.may_open(flags, cred)?;
         let below = path.inode()?.flags();
         let may_change = below & b::S_IMMUTABLE == 0;
         let may_overwrite = below & b::S_APPEND == 0 || flags & O_APPEND != 0;
@@ -147,9 +150,9 @@ impl<F: FileSystem> UserFile<F> {
             return Err(EPERM);
         }
         let path = path.as_c();
+        let how = (flags | b::O_NONBLOCK) as c_int;
         // SAFETY: the user file is valid; the result is ours alone.
-        let file =
-            unsafe { b::alloc_empty_backing_file(flags as c_int, cred.as_ptr(), self.as_ptr()) };
+        let file = unsafe { b::alloc_empty_backing_file(how, cred.as_ptr(), self.as_ptr()) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
         let file = Unopened(file);
         // SAFETY: the file is ours alone and not open yet.
@@ -167,7 +170,10 @@ impl<F: FileSystem> UserFile<F> {
         // `inode` found one, and pinned by `path`.
         to_result(unsafe { b::finish_open(file.as_ptr(), path.dentry, None) })?;
         // SAFETY: counted for us, and open.
-        unsafe { own_file(file.into_raw()) }
+        let file = unsafe { own_file(file.into_raw()) }?;
+        // SAFETY: the file is open; takes its `f_lock`.
+        unsafe { b::rovl_file_set_flags(file.as_ptr(), b::O_NONBLOCK, flags) };
+        Ok(file)
     }
 
     /// `file_remove_privs`: a write is about to take set-id bits and file
@@ -432,6 +438,21 @@ impl<H: Held> Context<H> {
         // SAFETY: the file is open, and nothing of its filesystem is locked by
         // us, since the context is not borrowed.
         to_result(unsafe { b::vfs_fsync_range(file.as_ptr(), start, end, datasync.into()) })
+    }
+
+    /// `rw_verify_area`: whether the credentials in force may read these bytes of an
+    /// open file. Whoever is asked before (`FAN_PRE_ACCESS`, `FAN_ACCESS_PERM`) may
+    /// put them there only now.
+    pub(crate) fn verify_read(&mut self, file: &File, pos: i64, len: usize) -> Result {
+        // SAFETY: the file is open, and nothing of its filesystem is locked by us,
+        // since the context is not borrowed.
+        to_result(unsafe { b::rovl_verify_read(file.as_ptr(), pos, len) })
+    }
+
+    /// As [`Context::verify_read`], for writing.
+    pub(crate) fn verify_write(&mut self, file: &File, pos: i64, len: usize) -> Result {
+        // SAFETY: as there.
+        to_result(unsafe { b::rovl_verify_write(file.as_ptr(), pos, len) })
     }
 
     /// `vfs_fallocate`; freeze protection is taken inside.

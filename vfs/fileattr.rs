@@ -12,7 +12,12 @@ use super::{
     lock::{Context, InodeLock, WriteAccess},
     to_int, Dentry, FileSystem, Inode, Path,
 };
-use kernel::{bindings::file_kattr as c_attr, error::to_result, ffi::c_int, prelude::*};
+use kernel::{
+    bindings::file_kattr as c_attr,
+    error::{from_err_ptr, to_result},
+    ffi::c_int,
+    prelude::*,
+};
 
 /// `struct file_kattr`: one set of attributes in the two forms in which it is
 /// asked for, as `FS_*_FL` and as `FS_XFLAG_*`.
@@ -105,6 +110,35 @@ impl FileAttr {
         self.0.fsx_projid = project;
     }
 
+    /// Whether the names in the directory are to be the same in upper and lower case
+    /// (`chattr +F`).
+    pub(crate) fn has_casefold(&self) -> bool {
+        self.0.flags & b::FS_CASEFOLD_FL != 0
+    }
+
+    /// Whether the security modules let those with the credentials in force read what
+    /// is asked for of the object at `path`.
+    pub(crate) fn may_get(&self, path: Path<'_>) -> Result {
+        may_ioctl(
+            path,
+            match self.0.fsx_valid() {
+                true => b::FS_IOC_FSGETXATTR,
+                false => b::FS_IOC_GETFLAGS,
+            },
+        )
+    }
+
+    /// As [`FileAttr::may_get`], to set these.
+    pub(crate) fn may_set(&self, path: Path<'_>) -> Result {
+        may_ioctl(
+            path,
+            match self.0.fsx_valid() {
+                true => b::FS_IOC_FSSETXATTR,
+                false => b::FS_IOC_SETFLAGS,
+            },
+        )
+    }
+
     /// `vfs_fileattr_get`: asks the filesystem of `path`, with the credentials
     /// in force. Which form was asked for is a hint to some filesystems, which
     /// is why this fills in what is there. May sleep.
@@ -117,6 +151,26 @@ impl FileAttr {
         // SAFETY: the dentry is positive, and the attributes are ours.
         to_result(unsafe { b::vfs_fileattr_get(path.dentry.as_ptr(), &mut self.0) })
     }
+}
+
+/// `security_file_ioctl`, which takes an open file: one that is opened and closed for
+/// the question. What cannot be opened without consequences has no such call.
+fn may_ioctl(path: Path<'_>, command: u32) -> Result {
+    let inode = path.inode()?;
+    if !inode.is_dir() && !inode.is_regular() {
+        return Ok(());
+    }
+    let path = path.as_c();
+    let flags = b::O_RDONLY | b::O_LARGEFILE;
+    // SAFETY: the path is valid and positive, and so are the credentials of the
+    // running task.
+    let file = unsafe { b::kernel_file_open(&path, flags as c_int, b::rovl_current_cred()) };
+    let file = from_err_ptr(file)?;
+    // SAFETY: the file is open.
+    let allowed = to_result(unsafe { b::security_file_ioctl(file, command, 0) });
+    // SAFETY: the reference is ours.
+    unsafe { b::fput(file) };
+    allowed
 }
 
 /// As [`FileAttr::read`]; `None` where there are none.

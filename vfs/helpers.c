@@ -81,7 +81,10 @@ void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from,
 {
 	struct user_namespace *ns = mnt->mnt_sb->s_user_ns;
 
-	if (vfsuid_has_fsmapping(mnt_idmap(mnt), ns, VFSUIDT_INIT(from->fsuid)) &&
+	if (cap_raised(cred->cap_effective, CAP_CHOWN) &&
+	    kuid_has_mapping(cred->user_ns, from->fsuid) &&
+	    kgid_has_mapping(cred->user_ns, from->fsgid) &&
+	    vfsuid_has_fsmapping(mnt_idmap(mnt), ns, VFSUIDT_INIT(from->fsuid)) &&
 	    vfsgid_has_fsmapping(mnt_idmap(mnt), ns, VFSGIDT_INIT(from->fsgid))) {
 		cred->fsuid = from->fsuid;
 		cred->fsgid = from->fsgid;
@@ -94,6 +97,11 @@ void rovl_cred_drop_sys_resource(struct cred *cred)
 bool rovl_cred_capable_sys_resource(const struct cred *cred)
 {
 	return cap_raised(cred->cap_effective, CAP_SYS_RESOURCE);
+}
+bool rovl_current_maps(kuid_t uid, kgid_t gid)
+{
+	return kuid_has_mapping(current_user_ns(), uid) &&
+	       kgid_has_mapping(current_user_ns(), gid);
 }
 struct user_namespace *rovl_init_user_ns(void) { return &init_user_ns; }
 struct posix_acl *rovl_posix_acl_dup(struct posix_acl *acl) { return posix_acl_dup(acl); }

@@ -51,6 +51,7 @@ void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from,
 			   const struct vfsmount *mnt);
 void rovl_cred_drop_sys_resource(struct cred *cred);
 bool rovl_cred_capable_sys_resource(const struct cred *cred);
+bool rovl_current_maps(kuid_t uid, kgid_t gid);
 struct user_namespace *rovl_init_user_ns(void);
 struct posix_acl *rovl_posix_acl_dup(struct posix_acl *acl);
 void rovl_posix_acl_release(struct posix_acl *acl);

@@ -4,9 +4,14 @@
 //!
 //! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
-use super::{bindings as b, dentry::qstr, lock::MayLockDirectory, Dentry, Inode, Path};
+use super::{
+    attr, bindings as b, cred::with_creds, dentry::qstr, lock::MayLockDirectory, Dentry, Inode,
+    Path,
+};
 use core::ptr::NonNull;
-use kernel::{cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    cred::Credential, error::from_err_ptr, ffi::c_int, fs::File, prelude::*, sync::aref::ARef,
+};
 
 impl Path<'_> {
     /// `lookup_one_positive_unlocked`: the object `name` in this directory.
@@ -32,22 +37,39 @@ impl Path<'_> {
         unsafe { Dentry::from_counted(dentry) }
     }
 
-    /// `dentry_open` for the kernel's own use: the object at the path, opened
-    /// with `flags` by `cred` (`kernel_file_open`). Whoever watches may be asked for
-    /// permission, so nothing is locked.
+    /// `kernel_file_open`: the object at the path, opened with `flags` by `cred`, if
+    /// those may open it so. Whoever watches may be asked for permission, so nothing is
+    /// locked.
     pub(crate) fn open(
         &self,
         _may_lock: &mut impl MayLockDirectory,
         flags: u32,
         cred: &Credential,
     ) -> Result<ARef<File>> {
-        self.inode()?;
+        self.may_open(flags, cred)?;
         let path = self.as_c();
         // SAFETY: the path is valid and positive (checked).
         let file = unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
         // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
         Ok(unsafe { ARef::from_raw(file.cast()) })
+    }
+
+    /// What `open(2)` asks, and `vfs_open` does not: whether `cred` may open the
+    /// object with `flags`.
+    pub(super) fn may_open(&self, flags: u32, cred: &Credential) -> Result {
+        let access = match flags & b::O_ACCMODE {
+            b::O_RDONLY if flags & b::FMODE_EXEC != 0 => b::MAY_EXEC,
+            b::O_RDONLY => b::MAY_READ,
+            b::O_WRONLY => b::MAY_WRITE,
+            _ => b::MAY_READ | b::MAY_WRITE,
+        };
+        let append = match flags & b::O_APPEND {
+            0 => 0,
+            _ => b::MAY_APPEND,
+        };
+        let mask = (access | append | b::MAY_OPEN) as c_int;
+        with_creds(cred, || attr::permission(*self, mask))
     }
 
     /// `touch_atime`: the object is being read.
