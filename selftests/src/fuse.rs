@@ -29,8 +29,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     Config, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyXattr, Request, Session, SessionACL,
+    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyXattr, Request, Session, SessionACL,
 };
 
 use crate::sys::{self, Errno, Expect, FileType};
@@ -237,9 +237,21 @@ struct Failure {
     left: Option<usize>,
 }
 
+/// What a server that lies says of a file when it is asked for its attributes. To who
+/// looks the name up it says what is in the tree.
+#[derive(Clone, Copy)]
+pub struct Lie {
+    pub uid: u32,
+    pub mode: u32,
+    pub nlink: u32,
+}
+
 /// What is asked of one file, and what happened to it.
 #[derive(Default)]
 struct Control {
+    lie: Option<Lie>,
+    /// How `lseek` fails, where it is asked for at all.
+    lseek: Option<Errno>,
     stop: Option<Stop>,
     failure: Option<Failure>,
     delay: Option<Duration>,
@@ -400,6 +412,19 @@ impl Fuse {
         let dir = self.node(dir);
         self.shared
             .change(|s| s.unknowable.insert((dir, name.as_bytes().into()), errno));
+    }
+
+    /// See [`Lie`]. The kernel has to ask for the attributes each time.
+    #[track_caller]
+    pub fn lies(&self, path: &str, lie: Lie) {
+        self.remember_nothing();
+        self.control(path, |c| c.lie = Some(lie));
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE` fail.
+    #[track_caller]
+    pub fn lseek_fails(&self, path: &str, errno: Errno) {
+        self.control(path, |c| c.lseek = Some(errno));
     }
 
     /// From now on no byte of `path` at or after `offset` is served to the open
@@ -712,10 +737,28 @@ impl Filesystem for Server {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.node(ino) {
-            Some((index, _)) => reply.attr(&FOREVER, &self.attr(index)),
-            None => reply.error(fuser::Errno::ENOENT),
+        let Some((index, _)) = self.node(ino) else {
+            return reply.error(fuser::Errno::ENOENT);
+        };
+        let (forgetful, lie) = self.shared.change(|s| {
+            let lie = s.files.get(&index).and_then(|control| control.lie);
+            (s.forgetful, lie)
+        });
+        let mut attr = self.attr(index);
+        if let Some(lie) = lie {
+            (attr.uid, attr.perm, attr.nlink) = (lie.uid, lie.mode as u16, lie.nlink);
         }
+        let time = if forgetful { Duration::ZERO } else { FOREVER };
+        reply.attr(&time, &attr);
+    }
+
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        let errno = self.node(ino).and_then(|(index, _)| {
+            let state = self.shared.lock();
+            state.files.get(&index).and_then(|control| control.lseek)
+        });
+        let errno = errno.unwrap_or(Errno::NOSYS);
+        reply.error(fuser::Errno::from_i32(errno.raw_os_error()));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {

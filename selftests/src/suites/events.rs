@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         test!(fanotify_with_file_ids),
         test!(file_ids_of_the_whole_are_refused),
         test!(fanotify_permission),
+        test!(placeholders_are_filled_before_they_are_copied).uppers(&[Fs::Xfs]),
         test!(maps_of_old_descriptors_ask_nobody),
         test!(nobody_is_asked_under_freeze_protection),
         test!(fsync_of_a_directory_opens_it_once),
@@ -721,6 +722,68 @@ fn fsync_of_a_directory_opens_it_once(t: &T) {
     sys::fsync(&other).works();
     sys::fsync(&fd).works();
     assert!(group.read().len() <= 1);
+}
+
+/// A file whose data somebody puts there when it is asked for (`FAN_PRE_ACCESS`): it is
+/// all hole until then. On the filesystem of the copy and on another one.
+fn placeholders_are_filled_before_they_are_copied(t: &T) {
+    const FAN_PRE_ACCESS: u64 = 0x0010_0000;
+    type Change = fn(&Path) -> Res<()>;
+    let changes: [(&str, Change); 3] = [
+        ("opened", |at| sys::open(at, OFlags::RDWR).map(drop)),
+        ("chmod", |at| sys::chmod(at, 0o600)),
+        ("cut", |at| sys::truncate(at, 200_000)),
+    ];
+    let data = pattern(300_000, 7);
+    let o = t
+        .stack()
+        .lowers_not_compared()
+        .lower_on(Fs::Ext4, |l| {
+            for (name, _) in changes {
+                l.file(name, "");
+                sys::truncate(l.at(name), data.len() as u64).works();
+            }
+        })
+        .mount();
+    let group = Fanotify::new(t, &o.l(0, "/"), libc::FAN_CLASS_PRE_CONTENT);
+    for (name, change) in changes {
+        // Opened before it is marked, so that nobody is asked about what is put there.
+        let store = sys::open(o.l(0, name), OFlags::RDWR).works();
+        if let Err(e) = group.mark(0, FAN_PRE_ACCESS, &o.l(0, name)) {
+            assert_eq!(e.errno, Errno::INVAL);
+            t.skip("the kernel has no FAN_PRE_ACCESS");
+        }
+        let at = o.m(name);
+        let mut changed = crate::watch::start(name, move || change(&at));
+        let mut asked = 0;
+        while !changed.is_done() {
+            for fd in group.read().iter().filter_map(|event| event.fd.as_ref()) {
+                asked += 1;
+                sys::pwrite(&store, &data, 0).works();
+                group.answer(fd, true);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        changed.finish().works();
+        assert_ne!(asked, 0, "{name}: nobody asked for the data");
+        let copy = sys::read_file(o.u(name)).works();
+        let size = if name == "cut" { 200_000 } else { data.len() };
+        assert!(copy == data[..size], "{name}: not the data");
+    }
+    // Who says no is obeyed.
+    sys::write_file(o.l(0, "no"), "").works();
+    sys::truncate(o.l(0, "no"), 5000).works();
+    group.mark(0, FAN_PRE_ACCESS, &o.l(0, "no")).works();
+    let at = o.m("no");
+    let mut refused = crate::watch::start("no", move || sys::chmod(&at, 0o600));
+    while !refused.is_done() {
+        for fd in group.read().iter().filter_map(|event| event.fd.as_ref()) {
+            group.answer(fd, false);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    refused.finish().fails(Errno::PERM);
+    assert!(!sys::exists(o.u("no")));
 }
 
 /// A descriptor from before the copy-up, of which a map is the first use after it:

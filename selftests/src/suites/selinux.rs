@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         test!(labels_of_layers_and_copies),
         test!(user_is_asked_by_the_label_of_the_object),
         test!(mounter_is_asked_below),
+        test!(mounters_of_both_are_asked),
         test!(new_objects_are_the_users),
         test!(label_asked_for),
         test!(user_changes_a_label),
@@ -184,10 +185,35 @@ fn mounter_is_asked_below(t: &T) {
         assert_text(&f, "text");
         sys::open(o.m("d/none"), OFlags::RDONLY).fails(denied);
         sys::open(o.m("d/none"), OFlags::RDWR).fails(denied);
+        sys::rename(o.m("d/none"), o.m("d/g")).fails(denied);
+        sys::set_xattr(o.m("d/none"), "user.x", "y").fails(denied);
     });
     assert!(!sys::exists(o.u("d/f")), "a part of a copy");
     assert!(!sys::exists(o.u("d/none")), "a part of a copy");
     o.assert_no_strays();
+}
+
+/// From one mount to another: the mounter of the first may read the file no more that
+/// was opened there, and the mounter of the second may.
+fn mounters_of_both_are_asked(t: &T) {
+    load_policy(t);
+    let from = mount(t.stack().lowers_not_compared().lower(|l| {
+        l.file("f", "text");
+        label(l, "f", "open_t");
+    }));
+    let to = t.stack().lower(|_| {}).mount();
+    let f = sys::open(from.m("f"), OFlags::RDONLY).works();
+    let open = |name: &str| {
+        let new = OFlags::CREATE | OFlags::RDWR;
+        sys::open_mode(to.m(name), new, 0o600).works()
+    };
+    let copied = sys::copy_file_range(&f, 0, &open("a"), 0, 4).works();
+    assert_eq!(copied, 4);
+    label(&Tree::new(from.l(0, "/")), "f", "mounter_not_t");
+    let denied = sys::copy_file_range(&f, 0, &open("b"), 0, 4).map(drop);
+    denied.fails(Errno::ACCESS);
+    assert_text(to.m("a"), "text");
+    assert_text(to.m("b"), "");
 }
 
 /// Where something new of each kind is made, and how.

@@ -258,7 +258,10 @@ fn rootless_layers_of_others(t: &T) {
         .node("look/null", sys::FileType::CharacterDevice, 0x103)
         .mode("look", 0o744)
         .file("suid", "x")
-        .mode("suid", 0o4755);
+        .mode("suid", 0o4755)
+        .link("suid", "suid-too")
+        .file("suid2", "x")
+        .mode("suid2", 0o4777);
     rootless_child(t, |at| {
         // What is his own is merged with what he may not list.
         let own = ["hatch", "hollow"];
@@ -292,6 +295,9 @@ fn rootless_layers_of_others(t: &T) {
         let copied = sys::append_file(m.join("open"), "+");
         copied.fails_any(&[Errno::ACCESS, Errno::OVERFLOW]);
         sys::chmod(m.join("suid"), 0o777).fails_any(&[Errno::PERM, Errno::OVERFLOW]);
+        let write = sys::open(m.join("suid2"), OFlags::WRONLY).map(drop);
+        write.fails(Errno::OVERFLOW);
+        sys::rename(m.join("suid"), m.join("x")).fails(Errno::OVERFLOW);
         assert_names(at.join("u"), &own);
         drop(fc);
         sys::umount(&m).works();
