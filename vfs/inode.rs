@@ -7,6 +7,7 @@
 use super::{
     bindings as b,
     idmap::Idmap,
+    sget::Info,
     super_block::{self, FileSystemType},
     Any, FileSystem, Mount, SuperBlock,
 };
@@ -384,8 +385,8 @@ impl<'rcu, F: FileSystem> RcuInode<'rcu, F> {
     /// does not end in `'rcu`, with the inode it has come to, of `F`.
     pub(super) unsafe fn from_raw(inode: *mut b::inode) -> Self {
         // INVARIANT: the VFS has found the inode in a dentry. `->free_inode` runs a
-        // grace period after the last reference has gone, and `kill_sb` waits for
-        // one before it frees what the superblock keeps.
+        // grace period after the last reference has gone, and `put_super` waits for
+        // one before it drops what the superblock keeps.
         Self(inode, PhantomData)
     }
 
@@ -404,9 +405,9 @@ impl<'rcu, F: FileSystem> RcuInode<'rcu, F> {
     pub(crate) fn super_data(self) -> &'rcu F::Super {
         // SAFETY: the memory stays, and `i_sb` does not change.
         let sb = unsafe { (*self.0).i_sb };
-        // SAFETY: a superblock whose inodes are seen has its data, which stays (type
-        // invariant).
-        unsafe { &*(*sb).s_fs_info.cast::<F::Super>() }
+        // SAFETY: a superblock whose inodes are seen has been filled, and what it keeps
+        // stays (type invariant).
+        unsafe { Info::<F>::data(sb) }
     }
 
     /// The inode on which it stands; see [`Inode::set_backing`]. Its memory, too, is
