@@ -66,6 +66,9 @@ CONFIGURATIONS = (
     Configuration("parent_temp", "COPIERS=2 PARENT TEMP_NAME FAILURES CHUNKS=1"),
     Configuration("links", "COPIERS=2 LINKER MANY_NAMES FAILURES CHUNKS=1"),
     Configuration("links_names", "COPIERS=2 LINKER MANY_NAMES UNLINKER OVER TEMP_NAME"),
+    # Others in what the overlay relies on.
+    Configuration("forgotten", "COPIERS=2 UNLINKER OVER AWAY FORGETTER CHUNKS=1"),
+    Configuration("stranger", "COPIERS=2 STRANGER READER"),
     Configuration("progress", "COPIERS=2 UNLINKER FAILURES KILLER CHUNKS=1 PROGRESS",
                   progress=True),
 )
@@ -87,8 +90,11 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("no_fresh_lookup", "UNLINKER", "R1"),
+    Mutant("no_fresh_lookup", "STRANGER", "R1"),
     Mutant("no_lives_check", "PARENT", "R12"),
+    Mutant("unhashed_is_removed", "COPIERS=1 FORGETTER", "R1"),
+    Mutant("dentry_says_removed", "COPIERS=1 UNLINKER", "R1"),
+    Mutant("dentry_says_removed_over", "COPIERS=1 OVER", "R3", of="dentry_says_removed"),
     Mutant("enter_without_second_look", "COPIERS=2", "R2"),
     Mutant("waiter_assumes_success", "COPIERS=2 FAILURES", "R2"),
     Mutant("waiter_inherits_failure", "COPIERS=2 FAILURES", "R2"),

@@ -26,6 +26,10 @@
  *   TEMP_NAME   the upper filesystem has no ->tmpfile
  *   ANCESTORS   D is in the lower layer only; the first copier wants e instead of f
  *   PARENT      unlink(f), then rmdir(D); there is no e then
+ *   FORGETTER   the VFS forgets the name f at some moment, as when a lower
+ *               filesystem does not answer; f is still there
+ *   STRANGER    somebody puts a file at f, in the upper layer and behind the
+ *               overlay's back
  *   CHUNKS=n    how many chunks of data a file has
  *
  * and MUTANT_... takes one thing out of the protocol.
@@ -57,6 +61,7 @@
 #define FAILED	1	/* a step of a copy failed: ENOSPC, EIO, ENOMEM, ... */
 #define EINTR	2
 #define ENOENT	3
+#define ESTALE	4
 
 /* Objects. */
 #define NO_OBJECT	0
@@ -85,6 +90,7 @@
 #define WHITEOUT	100
 #define FILE_G		101
 #define DIRECTORY_D	102
+#define FILE_OF_OTHERS	103
 
 /* The copy that a task makes of an object; none leads twice for one object. */
 #define COPIES		(2 * TASKS + 1)
@@ -94,7 +100,9 @@
 /* --- The overlay ---------------------------------------------------------------- */
 
 byte at[NAMES];			/* which object the overlay's dentry of a name is */
+bool forgotten;			/* that of f is unhashed, and nobody has removed f */
 byte upper[OBJECTS];		/* OverlayInode::upper; NOTHING until announced */
+bool lost_name[OBJECTS];	/* OverlayInode::lost_name */
 bool overlay_dir_locked;	/* i_rwsem of the overlay's D */
 bool inode_locked;		/* i_rwsem of the overlay's f */
 byte nlink;			/* i_nlink of the overlay's f */
@@ -125,11 +133,20 @@ Copy copy[COPIES];
 bool killed[TASKS];
 bool copying[OBJECTS];		/* somebody leads a copy of it */
 bool written;			/* a copier that had f open has written to it */
+bool strange;			/* somebody has put something at f */
 
 #define dir_of(name)	(name == NAME_D || name == NAME_K -> DIR_ROOT : DIR_D)
-#define hashed(o)	(at[NAME_F] == o || at[NAME_H] == o || at[NAME_E] == o || at[NAME_D] == o)
 #define name_of(o)	(at[NAME_F] == o -> NAME_F : (at[NAME_H] == o -> NAME_H : \
 			(at[NAME_E] == o -> NAME_E : (at[NAME_D] == o -> NAME_D : NO_NAME))))
+
+/* Whether a copy of it gets no name. */
+#if defined(MUTANT_UNHASHED_IS_REMOVED)
+#define has_lost_name(o)	(name_of(o) == NO_NAME || (o == F && forgotten))
+#elif defined(MUTANT_DENTRY_SAYS_REMOVED)
+#define has_lost_name(o)	(name_of(o) == NO_NAME)
+#else
+#define has_lost_name(o)	(lost_name[o])	/* OverlayInode::has_lost_name */
+#endif
 #define is_whole(c)	(copy[c].whole_metadata && \
 			(copy[c].chunks == CHUNKS || (c > TASKS)))
 
@@ -182,7 +199,7 @@ inline copy_up(wanted)
 	:: result != OK || upper[wanted] != NOTHING -> break
 	:: else ->
 		if		/* topmost_lower */
-		:: !hashed(wanted) || upper[D] != NOTHING -> o = wanted
+		:: has_lost_name(wanted) || upper[D] != NOTHING -> o = wanted
 		:: else -> o = D
 		fi;
 		copy_up_one()
@@ -407,7 +424,10 @@ inline publish()
 #ifndef MUTANT_LOCK_BEFORE_FREEZE
 	want_write();
 #endif
-	place = name_of(o);	/* Copy::place */
+	if			/* Copy::place */
+	:: has_lost_name(o)
+	:: else -> place = name_of(o)
+	fi;
 	if
 	:: place != NO_NAME ->
 		if
@@ -443,6 +463,9 @@ inline publish()
 		d_step {	/* keep_nameless */
 			/* R8: who removes a directory waits until it is copied. */
 			assert(o != D);
+			/* R1, R3: only what has been removed; else what is written to
+			 * the copy would be lost. */
+			assert(lost_name[o]);
 			copy[c].temp = false
 		}
 	:: else
@@ -462,7 +485,7 @@ inline publish()
 #define name_is_taken	false
 #endif
 #ifndef MUTANT_NO_LIVES_CHECK
-#define lives_at_place	(at[place] == o)	/* Copy::lives_at */
+#define lives_at_place	(!has_lost_name(o))	/* Copy::lives_at */
 #else
 #define lives_at_place	true
 #endif
@@ -471,8 +494,17 @@ inline publish()
 inline link_at()
 {
 	if
-	:: (dir_of(place) == DIR_D && dead) || name_is_taken || !lives_at_place
+	:: (dir_of(place) == DIR_D && dead) || name_is_taken || !lives_at_place ->
+		if			/* Copy::is_taken */
+		:: !has_lost_name(o) -> result = ESTALE
+		:: else
+		fi
 	:: else ->
+		/* R4: what is not in the upper layer is not moved: its dentry says
+		 * where it lives. */
+		assert(lost_name[o] || at[place] == o);
+		/* R1, R3: nothing is put over what another has put there. */
+		assert(in_upper[place] == NOTHING);
 		if
 		:: d_step {
 			in_upper[place] = c;
@@ -569,8 +601,11 @@ proctype copier(byte me, wanted; bool locks)
 	:: else
 	fi;
 	copy_up(wanted);
-	/* R2, R12: an error is one's own. R1, R3: to lose the name is none. */
-	assert(result == OK || (result == EINTR && killed[me]) ||
+	/* R1, R2, R3: to lose the name is no error, nor to come second. */
+	assert(result != ESTALE || strange);
+	/* R2, R12: an error is one's own. */
+	assert(result == ESTALE ||
+	       result == OK || (result == EINTR && killed[me]) ||
 	       (result == FAILED && own_fault));
 	if
 	:: result == OK && wanted == F -> written = true
@@ -617,6 +652,10 @@ inline lost_a_name(object)
 {
 	d_step {
 		if
+		:: upper[object] == NOTHING -> lost_name[object] = true
+		:: else
+		fi;
+		if
 		:: object != F
 		:: object == F && upper[F] != NOTHING -> nlink = copy[upper[F]].links
 		:: else -> nlink = (nlink == 0 -> 0 : nlink - 1)
@@ -638,6 +677,7 @@ inline unlink_f()
 		if
 		:: in_upper[NAME_F] == NOTHING ->
 			in_upper[NAME_F] = WHITEOUT;
+			lost_a_name(object);
 			unlock_directory(DIR_D)
 		:: else ->
 			/* R1: else it is ESTALE, "somebody changed the layer under us". */
@@ -653,11 +693,12 @@ inline unlink_f()
 				fi;
 				in_upper[NAME_F] = WHITEOUT
 			};
-			unlock_directory(DIR_D)
+			unlock_directory(DIR_D);
+			lost_a_name(object)
 		fi;
 		drop_write();
-		lost_a_name(object);
-		at[NAME_F] = NO_OBJECT		/* d_delete */
+		/* The VFS comes to d_delete when it likes; nobody waits for it. */
+		at[NAME_F] = NO_OBJECT
 	fi;
 	vfs_unlock(object);
 	object = NO_OBJECT
@@ -737,11 +778,11 @@ proctype over()
 		in_upper[NAME_F] = FILE_G;
 		in_upper[NAME_G] = NOTHING
 	};
+	lost_a_name(object);
 	unlock_directory(DIR_D);
 	drop_write();
-	lost_a_name(object);
 	d_step {
-		at[NAME_F] = G;			/* d_move */
+		at[NAME_F] = G;			/* d_move, when the VFS likes */
 		at[NAME_G] = NO_OBJECT
 	};
 	vfs_unlock(object)
@@ -867,6 +908,30 @@ done:	skip
 }
 #endif
 
+#ifdef FORGETTER
+/* d_invalidate(): who looks for f finds the same object again. */
+proctype forgetter()
+{
+	forgotten = true
+}
+#endif
+
+#ifdef STRANGER
+proctype stranger()
+{
+	byte me = TASKS + 1;
+
+	lock_directory(DIR_D);
+	if
+	:: in_upper[NAME_F] == NOTHING ->
+		strange = true;
+		in_upper[NAME_F] = FILE_OF_OTHERS
+	:: else
+	fi;
+	unlock_directory(DIR_D)
+}
+#endif
+
 #ifdef FREEZER
 /* freeze_super() and thaw_super() of the upper filesystem. */
 proctype freezer()
@@ -961,6 +1026,12 @@ init {
 #ifdef READER
 		run reader();
 #endif
+#ifdef FORGETTER
+		run forgetter();
+#endif
+#ifdef STRANGER
+		run stranger();
+#endif
 #ifdef FREEZER
 		run freezer();
 #endif
@@ -980,6 +1051,9 @@ end_others_at_work:
 			/* R12: D and what was in it have gone. */
 			assert(in_upper[NAME_D] == WHITEOUT);
 			assert(in_upper[NAME_F] == NOTHING)
+		:: strange ->
+			/* R1, R3: nothing has been put over it. */
+			assert(in_upper[NAME_F] == FILE_OF_OTHERS)
 		:: else ->
 			check_name(NAME_F, true)
 		fi;
