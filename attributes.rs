@@ -71,7 +71,7 @@ impl InodeOperations for Rovl {
         } else if inode.is_dir() {
             stat.set_identity(dev, inode.ino());
         } else {
-            let fs = layers.filesystems.get(identity.fs).ok_or(EIO)?;
+            let fs = layers.filesystems.get(identity.fs as usize).ok_or(EIO)?;
             stat.set_identity(fs.pseudo_dev.get(), identity.ino);
         }
         if !inode.is_dir() || inode.nlink() == 0 {

@@ -27,7 +27,7 @@ mod publish;
 pub(crate) use in_flight::InFlight;
 
 use crate::{
-    inode,
+    inode::{self, CopyOf},
     layers::{self, Layers, Rovl, Upper},
     vfs::{
         self,
@@ -94,7 +94,7 @@ fn copy_up_extent<H: Held>(
     layers::of(inode).upper()?;
     // An object without a name needs no place, and so no ancestors.
     while inode.data().upper().is_none() {
-        let next: ARef<Dentry<Rovl>> = if dentry.is_unhashed() {
+        let next: ARef<Dentry<Rovl>> = if inode.data().has_lost_name() {
             dentry.into()
         } else {
             topmost_lower(dentry)?
@@ -271,8 +271,8 @@ impl Copy<'_> {
     }
 
     /// Step 6. Called with the directory locked in which the copy is.
-    fn announce(&self, upper: &Dentry) -> Result {
-        inode::set_upper(self.inode, upper.into())?;
+    fn announce(&self, upper: &Dentry, copy_of: KBox<CopyOf>) -> Result {
+        inode::set_upper(self.inode, upper.into(), copy_of)?;
         // What becomes a file of its own has been listed with another number.
         let is_own = self.source.inode().is_ok_and(inode::becomes_own_file);
         if let (true, Ok(parent)) = (is_own, self.dentry.parent().node()) {

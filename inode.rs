@@ -2,24 +2,28 @@
 
 //! The overlay inode: its upper and lower objects.
 
+use crate::vfs::compat::ESTALE;
 use crate::{
     layers::{self, Layers, Rovl},
     private,
     vfs::{self, inode::Found, Dentry, Inode, Path, SuperBlock},
 };
+use core::ops::Deref;
 use kernel::{
+    new_spinlock,
     prelude::*,
+    rbtree::{RBTree, RBTreeNode},
     sync::{
         aref::ARef,
-        atomic::{Atomic, Relaxed},
-        SetOnce,
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc, SetOnce, SpinLock,
     },
 };
 
 /// An object in a lower layer.
 pub(crate) struct LowerObject {
     /// Index into [`Layers::lower`].
-    pub(crate) layer: usize,
+    pub(crate) layer: u32,
     pub(crate) dentry: ARef<Dentry>,
     /// For a directory: regular files in it may be whiteouts when it is listed.
     pub(crate) xattr_whiteouts: bool,
@@ -31,19 +35,60 @@ impl LowerObject {
     }
 }
 
+/// Lower objects, topmost first. Most often there is one, which needs no memory of its
+/// own.
+pub(crate) enum LowerObjects {
+    One(LowerObject),
+    Any(KVec<LowerObject>),
+}
+
+impl LowerObjects {
+    pub(crate) const fn new() -> Self {
+        Self::Any(KVec::new())
+    }
+
+    /// Adds one below the others.
+    pub(crate) fn push(&mut self, object: LowerObject) -> Result {
+        match self {
+            Self::Any(all) if all.is_empty() => *self = Self::One(object),
+            Self::Any(all) => all.push(object, GFP_KERNEL)?,
+            Self::One(_) => {
+                let mut all = KVec::with_capacity(2, GFP_KERNEL)?;
+                if let Self::One(first) = core::mem::replace(self, Self::new()) {
+                    all.push(first, GFP_KERNEL)?;
+                }
+                all.push(object, GFP_KERNEL)?;
+                *self = Self::Any(all);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Deref for LowerObjects {
+    type Target = [LowerObject];
+
+    fn deref(&self) -> &[LowerObject] {
+        match self {
+            Self::One(object) => core::slice::from_ref(object),
+            Self::Any(objects) => objects,
+        }
+    }
+}
+
 /// Which inode number an object is shown with: it stays the same when the
 /// object is copied up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Index into [`Layers::filesystems`].
-    pub(crate) fs: usize,
+    pub(crate) fs: u32,
     pub(crate) ino: u64,
     /// `i_generation`: tells the object from others that have had its number.
     pub(crate) generation: u32,
 }
 
 impl Identity {
-    pub(crate) fn of(inode: &Inode, fs: usize) -> Self {
+    pub(crate) fn of(inode: &Inode, fs: u32) -> Self {
         Self {
             fs,
             ino: inode.ino(),
@@ -54,7 +99,7 @@ impl Identity {
     /// The generation of the overlay inode. With the number it makes the file id
     /// that fanotify reports, so it tells the filesystems apart, too.
     fn overlay_generation(self) -> u32 {
-        self.generation ^ (self.fs as u32).rotate_right(8)
+        self.generation ^ self.fs.rotate_right(8)
     }
 }
 
@@ -63,7 +108,7 @@ pub(crate) struct Objects {
     pub(crate) upper: Option<ARef<Dentry>>,
     /// Topmost first. A directory has all that are merged; anything else at
     /// most one, and none below an upper object.
-    pub(crate) lower: KVec<LowerObject>,
+    pub(crate) lower: LowerObjects,
     /// Where an upper object was copied from, if that is known.
     pub(crate) origin: Option<Identity>,
     /// For an upper directory: it may hold objects whose origin is elsewhere.
@@ -104,18 +149,26 @@ fn identity(
     Ok(Identity::of(inode, layers.upper()?.layer.fs))
 }
 
+struct UpperObject {
+    /// Of what has been copied up by us.
+    _copy_of: Option<KBox<CopyOf>>,
+    dentry: ARef<Dentry>,
+}
+
 /// What rovl keeps for an inode.
 pub(crate) struct OverlayInode {
     /// The object in the upper layer. Set once, by the lookup that finds it or
     /// by the copy-up that makes it; whoever sees it sees a whole object.
-    upper: SetOnce<ARef<Dentry>>,
-    pub(crate) lower: KVec<LowerObject>,
+    upper: SetOnce<UpperObject>,
+    pub(crate) lower: LowerObjects,
     pub(crate) origin: Option<Identity>,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
     /// A directory whose upper one has been made opaque since it was found: its
     /// lower parts are not to be seen any more.
     opaque: Atomic<bool>,
+    /// See [`OverlayInode::has_lost_name`].
+    lost_name: Atomic<bool>,
     /// The merged listing of a directory; see `readdir.rs`. Nothing else has
     /// one.
     pub(crate) listing: Option<Pin<KBox<crate::listing::Cache>>>,
@@ -131,7 +184,7 @@ pub(crate) struct Real<'a> {
 impl OverlayInode {
     /// The upper object, once there is one.
     pub(crate) fn upper(&self) -> Option<&Dentry> {
-        self.upper.as_ref().map(|d| &**d)
+        self.upper.as_ref().map(|upper| &*upper.dentry)
     }
 
     /// Whether this is a directory with parts in more than one layer, or in the
@@ -151,6 +204,22 @@ impl OverlayInode {
     /// The upper directory has been made opaque.
     pub(crate) fn set_opaque(&self) {
         self.opaque.store(true, Relaxed);
+    }
+
+    /// Whether an object that was not in the upper layer has been removed, or
+    /// another has taken its place: a copy of it gets no name.
+    ///
+    /// Who takes the name away says so while he has the upper directory locked in
+    /// which a copy would get it. What the dentries say is no answer: they change
+    /// after the upper directory has been unlocked, and the VFS forgets a name that
+    /// is still there when a lower filesystem does not answer.
+    pub(crate) fn has_lost_name(&self) -> bool {
+        self.lost_name.load(Acquire)
+    }
+
+    /// See [`OverlayInode::has_lost_name`].
+    pub(crate) fn lose_name(&self) {
+        self.lost_name.store(true, Release);
     }
 
     /// What the directory holds is not what it was listed as.
@@ -194,6 +263,94 @@ pub(crate) fn check_mutable(inode: &Inode<Rovl>) -> Result {
     }
 }
 
+/// Copies, and of which inodes they are: by this an inode that was made when its object
+/// was in a lower layer is found by the object in the upper layer as well. All others
+/// are found by the one object that they have been given as a key.
+///
+/// An inode keeps its key and stays where it is hashed, since lookups in the inode hash
+/// of the kernel, by whatever filesystem, go through it without a lock. And it must be
+/// found there after it has been copied up: by a lookup that has looked at the upper
+/// layer just before.
+#[pin_data]
+pub(crate) struct Copied {
+    /// The key of the inode, by the address of the inode of the copy.
+    #[pin]
+    table: SpinLock<RBTree<usize, u64>>,
+    /// There has been one.
+    any: Atomic<bool>,
+    /// For keys that are no address.
+    serial: Atomic<u64>,
+}
+
+impl Copied {
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                table <- new_spinlock!(RBTree::new(), "rovl::copied"),
+                any: Atomic::new(false),
+                serial: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The key of the inode of which `upper` is the copy.
+    fn key_of(&self, upper: &Inode) -> Option<u64> {
+        // Whoever sees a copy sees what was stored before it got its name.
+        if !self.any.load(Relaxed) {
+            return None;
+        }
+        self.table.lock().get(&address(upper)).copied()
+    }
+
+    /// A key by which no lookup finds an inode, unless it is copied up. Addresses are
+    /// even.
+    fn own_key(&self) -> u64 {
+        self.serial.fetch_add(2, Relaxed) | 1
+    }
+}
+
+fn address(inode: &Inode) -> usize {
+    inode.as_ptr().addr()
+}
+
+/// A copy that is known to be that of an inode, for as long as this lives.
+pub(crate) struct CopyOf {
+    copied: Arc<Copied>,
+    upper: usize,
+    /// Keeps the address from being another inode's.
+    _upper: ARef<Dentry>,
+}
+
+impl CopyOf {
+    /// Makes it known that `upper` is the copy of `inode`. That is to be done before it
+    /// gets its name: who finds it there looks for its inode at once.
+    pub(crate) fn register(inode: &Inode<Rovl>, upper: &Dentry) -> Result<KBox<Self>> {
+        let copied = &inode.sb().data().copied;
+        let key = address(upper.positive()?);
+        let node = RBTreeNode::new(key, inode.key(), GFP_KERNEL)?;
+        let made = KBox::new(
+            Self {
+                copied: copied.clone(),
+                upper: key,
+                _upper: upper.into(),
+            },
+            GFP_KERNEL,
+        )?;
+        copied.any.store(true, Relaxed);
+        copied.table.lock().insert(node);
+        Ok(made)
+    }
+}
+
+impl Drop for CopyOf {
+    fn drop(&mut self) {
+        let node = self.copied.table.lock().remove_node(&self.upper);
+        // Freed with the lock given back.
+        drop(node);
+    }
+}
+
 /// Step 6 of a copy-up, and the one moment at which an object changes layers:
 /// from here on everybody uses the upper object. Returns false if somebody has
 /// done so before. Called with the upper directory locked that the object is in.
@@ -201,7 +358,11 @@ pub(crate) fn check_mutable(inode: &Inode<Rovl>) -> Result {
 /// All else about the inode is put right first: who sees the upper object may
 /// link, change or remove it at once, and what he stores in the inode then must
 /// not be overwritten.
-pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool> {
+pub(crate) fn set_upper(
+    inode: &Inode<Rovl>,
+    upper: ARef<Dentry>,
+    copy_of: KBox<CopyOf>,
+) -> Result<bool> {
     let data = inode.data();
     let below: ARef<Inode> = upper.positive()?.into();
     if data.upper().is_some() {
@@ -213,57 +374,128 @@ pub(crate) fn set_upper(inode: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<bool
         // One of several names of a lower file is a file of its own now.
         inode.set_nlink(below.nlink());
     }
-    // The upper object may get more names at once, and each must find this inode.
-    inode.rehash(hash_of(&below));
-    Ok(data.upper.populate(upper))
+    Ok(data.upper.populate(UpperObject {
+        _copy_of: Some(copy_of),
+        dentry: upper,
+    }))
 }
 
-/// By what lookups find the inode of an object: the upper one if there is one, the
-/// lower one else.
-fn hash_of(below: &Inode) -> u64 {
-    below.as_ptr().addr() as u64
+/// Which inode is the one of what a lookup found: that of the upper object if there is
+/// one, else that of the topmost lower one.
+///
+/// A lower file with several names becomes several files when it is copied up (there
+/// is no index yet), so each name has an inode of its own.
+struct Sought<'a> {
+    object: &'a Dentry,
+    below: &'a Inode,
+    is_upper: bool,
+    is_name: bool,
+}
+
+impl<'a> Sought<'a> {
+    fn new(object: &'a Dentry, is_upper: bool) -> Result<Self> {
+        let below = object.positive()?;
+        Ok(Self {
+            object,
+            below,
+            is_upper,
+            is_name: !is_upper && becomes_own_file(below),
+        })
+    }
+
+    fn key(&self) -> u64 {
+        let key = address(self.below) as u64;
+        match self.is_name {
+            // There may be very many of one file.
+            true => key.wrapping_add(u64::from(self.object.name_hash()) << 8),
+            false => key,
+        }
+    }
+
+    /// Whether this is the inode, which has been found by its key. The key tells one
+    /// name of a lower file from the others only most of the time. And what has been
+    /// removed is not it: who finds the lower object again has looked at an upper
+    /// layer that somebody else has changed.
+    fn is(&self, found: &OverlayInode) -> bool {
+        if self.is_upper {
+            // A copy that is about to be announced is found already.
+            return found.upper().is_none_or(|upper| self.is_of(upper));
+        }
+        let lower = found.lower.first().map(|lower| &*lower.dentry);
+        lower.is_some_and(|lower| {
+            self.is_of(lower) && (!self.is_name || lower.is_same_name(self.object))
+        }) && !found.has_lost_name()
+    }
+
+    fn is_of(&self, object: &Dentry) -> bool {
+        object.inode().is_some_and(|it| it.is_same(self.below))
+    }
 }
 
 /// The overlay inode for what a lookup found: one that is in use, or a new one.
 pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<Rovl>>> {
-    let layers = layers::of_sb(sb);
-    let top: ARef<Dentry> = match (&objects.upper, objects.lower.first()) {
-        (Some(upper), _) => upper.clone(),
-        (None, Some(lower)) => lower.dentry.clone(),
+    let copied = &sb.data().copied;
+    let (top, is_upper): (ARef<Dentry>, _) = match (&objects.upper, objects.lower.first()) {
+        (Some(upper), _) => (upper.clone(), true),
+        (None, Some(lower)) => (lower.dentry.clone(), false),
         (None, None) => return Err(ENOENT),
     };
-    let below = top.positive()?;
-    let is_upper = objects.upper.is_some();
-    // A lower file with several names becomes several files when it is copied
-    // up (there is no index yet), so each name has an inode of its own.
-    let is_shared = is_upper || below.is_dir() || below.nlink() <= 1;
+    let sought = Sought::new(&top, is_upper)?;
+    if is_upper {
+        let copy_of = copied.key_of(sought.below);
+        if let Some(inode) = copy_of.and_then(|key| sb.find_inode(key)) {
+            if sought.is(inode.data()) {
+                return Ok(inode);
+            }
+        }
+    }
+    let mut key = sought.key();
+    if let Some(inode) = sb.find_inode(key) {
+        if sought.is(inode.data()) {
+            return Ok(inode);
+        }
+        key = copied.own_key();
+    }
+    new(sb, objects, &sought, key)
+}
 
+/// The inode for what has been found to have none.
+fn new(
+    sb: &SuperBlock<Rovl>,
+    objects: Objects,
+    sought: &Sought<'_>,
+    key: u64,
+) -> Result<ARef<Inode<Rovl>>> {
+    let layers = layers::of_sb(sb);
+    let (below, is_upper) = (sought.below, sought.is_upper);
     let lower_mnt = match objects.lower.first() {
         Some(lower) => Some(&*layers.lower(lower.layer)?.mnt),
         None => None,
     };
+    let identity = objects.identity(layers)?;
     let data = OverlayInode {
         upper: SetOnce::new(),
         lower: objects.lower,
         origin: objects.origin,
         impure: Atomic::new(objects.impure),
         opaque: Atomic::new(false),
+        lost_name: Atomic::new(false),
         listing: below
             .is_dir()
             .then(crate::listing::Cache::new)
             .transpose()?,
     };
-    if let Some(upper) = objects.upper {
-        data.upper.populate(upper);
+    if let Some(dentry) = objects.upper {
+        data.upper.populate(UpperObject {
+            _copy_of: None,
+            dentry,
+        });
     }
-    let identity = data.identity(layers)?;
-    let mut new = if is_shared {
-        match sb.get_inode(hash_of(below), data)? {
-            Found::Cached(inode) => return Ok(inode),
-            Found::New(new) => new,
-        }
-    } else {
-        sb.new_unhashed_inode(data)?
+    let mut new = match sb.insert_inode(key, data)? {
+        Found::New(new) => new,
+        Found::Cached(inode) if sought.is(inode.data()) => return Ok(inode),
+        // Two names that have one key, both looked up just now. The VFS tries again.
+        Found::Cached(_) => return Err(ESTALE),
     };
 
     new.set_idmaps(lower_mnt, layers.upper_mnt().ok());

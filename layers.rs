@@ -51,7 +51,7 @@ pub(crate) struct Layer {
     /// As the user named it, for messages and `show_options`.
     pub(crate) name: CString,
     /// Index into [`Layers::filesystems`].
-    pub(crate) fs: usize,
+    pub(crate) fs: u32,
 }
 
 impl Layer {
@@ -126,8 +126,8 @@ impl Layers {
     }
 
     /// The lower layer with this index.
-    pub(crate) fn lower(&self, index: usize) -> Result<&Layer> {
-        self.lower.get(index).ok_or(EIO)
+    pub(crate) fn lower(&self, index: u32) -> Result<&Layer> {
+        self.lower.get(index as usize).ok_or(EIO)
     }
 
     /// The private mounts of all layers.

@@ -11,7 +11,7 @@ use crate::{
         redirect::Redirect,
         uuid::Uuid,
     },
-    inode::{self, Identity, LowerObject, Objects},
+    inode::{self, Identity, LowerObject, LowerObjects, Objects},
     layers::{self, Layer, Layers, Rovl},
     private,
     vfs::{
@@ -221,7 +221,7 @@ pub(crate) fn find(
     layers.as_mounter(|| {
         let mut found = Objects {
             upper: None,
-            lower: KVec::new(),
+            lower: LowerObjects::new(),
             origin: None,
             impure: false,
         };
@@ -275,7 +275,7 @@ pub(crate) fn find(
                 dentry,
                 xattr_whiteouts,
             };
-            found.lower.push(object, GFP_KERNEL)?;
+            found.lower.push(object)?;
             if last {
                 break;
             }
@@ -457,7 +457,7 @@ fn origin_of(
     };
     let file = FileHandle::from_bytes(origin.kind, origin.fid).ok()?;
     for layer in &layers.lower {
-        let fs = layers.filesystems.get(layer.fs)?;
+        let fs = layers.filesystems.get(layer.fs as usize)?;
         if !fs.is_found_by_uuid || Uuid(layer.root().super_block().uuid()) != origin.uuid {
             continue;
         }

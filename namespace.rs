@@ -11,7 +11,11 @@
 
 use crate::vfs::compat::{ENOTEMPTY, EOPNOTSUPP, ESTALE};
 use crate::{
-    copyup, inode,
+    copyup::{
+        self,
+        pause::{self, Point},
+    },
+    inode,
     layers::{self, Layers, Rovl, Upper},
     listing::List,
     lookup, private, readdir,
@@ -229,6 +233,7 @@ fn remove(
         }
         drop(access);
         place.changed();
+        pause::point(Point::Removed);
         Ok(())
     })
 }
@@ -239,7 +244,7 @@ fn new_inode(dir: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>
         dir.sb(),
         inode::Objects {
             upper: Some(upper),
-            lower: KVec::new(),
+            lower: inode::LowerObjects::new(),
             origin: None,
             impure: false,
         },
@@ -255,13 +260,18 @@ fn has_origin(inode: &Inode<Rovl>) -> bool {
 }
 
 /// One name of `inode` is gone. Called with the upper directory locked where the
-/// object is not in the upper layer, so that a copy which finds the name gone
-/// finds the count right.
+/// object is not in the upper layer: a copy that comes to take the name finds that
+/// it has gone, and the count right.
 fn lost_a_name(inode: &Inode<Rovl>) {
+    let upper = inode.data().upper();
+    if upper.is_none() {
+        // Nothing has more than one before it is copied.
+        inode.data().lose_name();
+    }
     if inode.is_dir() {
         return inode.set_nlink(0);
     }
-    match inode.data().upper().and_then(|upper| upper.inode()) {
+    match upper.and_then(|upper| upper.inode()) {
         Some(upper) => inode.set_nlink(upper.nlink()),
         None => inode.drop_nlink(),
     }
@@ -561,6 +571,7 @@ impl<'a> Rename<'a> {
             }
             this.old.changed();
             this.new.changed();
+            pause::point(Point::Renamed);
             Ok(())
         })
     }

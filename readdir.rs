@@ -208,7 +208,7 @@ enum View {
 struct OnlyPart {
     file: DirFile,
     /// Index into [`Layers::lower`]; `None` in the upper layer.
-    layer: Option<usize>,
+    layer: Option<u32>,
 }
 
 impl OpenDirectory {

@@ -9,7 +9,7 @@
 use crate::{
     copyup::InFlight,
     file::OpenFile,
-    inode::{self, OverlayInode},
+    inode::{self, Copied, OverlayInode},
     layers::{self, Layers, Rovl},
     mount::{Mounting, Shown, PARAMETERS},
     readdir::OpenDirectory,
@@ -23,7 +23,7 @@ use crate::{
         Dentry, FileSystem, PrivateMount, SuperBlock,
     },
 };
-use kernel::{error::Error, prelude::*, seq_file::SeqFile};
+use kernel::{error::Error, prelude::*, seq_file::SeqFile, sync::Arc};
 
 impl FileSystem for Rovl {
     const NAME: &'static CStr = c"rovl";
@@ -41,6 +41,8 @@ pub(crate) struct Overlay {
     pub(crate) layers: KBox<Layers>,
     /// Copies that are being made.
     pub(crate) in_flight: Pin<KBox<InFlight>>,
+    /// Copies that have been made, of what is in use.
+    pub(crate) copied: Arc<Copied>,
     /// The options, as `show_options` tells them.
     options: Shown,
 }
@@ -86,6 +88,7 @@ impl MountOperations for Rovl {
         let overlay = Overlay {
             layers: stack.layers,
             in_flight: InFlight::new()?,
+            copied: Copied::new()?,
             options: mounting.shown(),
         };
         let filled = sb.set_data(KBox::new(overlay, GFP_KERNEL)?);

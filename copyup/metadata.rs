@@ -38,7 +38,7 @@ impl Copy<'_> {
         if let Some(flags) = &flags {
             private::copy_up_flags(&mut access, self.layers.names, flags, to)?;
         }
-        if !self.dentry.is_unhashed() {
+        if !self.inode.data().has_lost_name() {
             let parent = self.dentry.parent();
             let dir = parent.node()?.data().upper().ok_or(EIO)?;
             private::join_project(&mut access, dir, to)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Points at which a test can make a copy-up stand still, to bring about an
+//! Points at which a test can make a copy-up, or what meets one, stand still, to bring about an
 //! interleaving instead of hoping for it. Only in a module that is built with
 //! `CONFIG_ROVL_DEBUG`; elsewhere a point is nothing at all.
 //!
@@ -31,6 +31,10 @@ pub(crate) enum Point {
     Linked,
     /// The record of another has ended; its result has not been looked at.
     Waiter,
+    /// Somebody has removed a name in the upper layer; the VFS has not heard of it.
+    Removed,
+    /// Somebody has renamed an object in the upper layer, likewise.
+    Renamed,
 }
 
 #[cfg(not(CONFIG_ROVL_DEBUG))]
@@ -101,6 +105,8 @@ mod armed {
     static PUBLISH: Gate = Gate::new();
     static LINKED: Gate = Gate::new();
     static WAITER: Gate = Gate::new();
+    static REMOVED: Gate = Gate::new();
+    static RENAMED: Gate = Gate::new();
 
     /// Stands still here if a test says so.
     pub(crate) fn point(point: Point) {
@@ -112,6 +118,8 @@ mod armed {
             Point::Publish => PUBLISH.pass(),
             Point::Linked => LINKED.pass(),
             Point::Waiter => WAITER.pass(),
+            Point::Removed => REMOVED.pass(),
+            Point::Renamed => RENAMED.pass(),
         }
     }
 
@@ -180,7 +188,7 @@ mod armed {
 
     /// The files of all points; they go when this is dropped.
     pub(crate) struct Files {
-        _files: [Pin<KBox<File<Control>>>; 7],
+        _files: [Pin<KBox<File<Control>>>; 9],
         _no_tmpfile: Pin<KBox<File<NoTmpfile>>>,
     }
 
@@ -199,6 +207,8 @@ mod armed {
                     file(c"publish", &PUBLISH)?,
                     file(c"linked", &LINKED)?,
                     file(c"waiter", &WAITER)?,
+                    file(c"removed", &REMOVED)?,
+                    file(c"renamed", &RENAMED)?,
                 ],
                 _no_tmpfile: KBox::pin_init(
                     top.read_write_file(c"no_tmpfile", NoTmpfile),

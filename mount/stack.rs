@@ -9,7 +9,7 @@ use super::{refuse, workdir, Given, Mounting, Quoted, Reason, Role};
 use crate::vfs::compat::ELOOP;
 use crate::{
     format::{names, uuid::Uuid},
-    inode::{Identity, LowerObject, Objects},
+    inode::{Identity, LowerObject, LowerObjects, Objects},
     layers::{InUse, Layer, LayerFs, Layers, Upper},
     vfs::{
         self,
@@ -388,18 +388,22 @@ fn open_layer(layers: &mut Layers, role: Role, given: &Given, log: &Log<'_>) -> 
 }
 
 /// The index of the filesystem that a directory is on.
-fn index_of_filesystem(filesystems: &mut KVec<LayerFs>, dentry: &Dentry) -> Result<usize> {
+fn index_of_filesystem(filesystems: &mut KVec<LayerFs>, dentry: &Dentry) -> Result<u32> {
     let sb = dentry.super_block();
-    if let Some(i) = filesystems.iter().position(|fs| fs.sb == sb.address()) {
+    let known = (0..)
+        .zip(&*filesystems)
+        .find(|(_, fs)| fs.sb == sb.address());
+    if let Some((i, _)) = known {
         return Ok(i);
     }
+    let index = u32::try_from(filesystems.len()).map_err(|_| EINVAL)?;
     let fs = LayerFs {
         sb: sb.address(),
         pseudo_dev: vfs::attr::AnonDev::new()?,
         is_found_by_uuid: vfs::export::can_decode(sb),
     };
     filesystems.push(fs, GFP_KERNEL)?;
-    Ok(filesystems.len().saturating_sub(1))
+    Ok(index)
 }
 
 /// A file handle that was stored leads to a file of the filesystem with the UUID stored
@@ -416,7 +420,7 @@ fn forget_shared_uuids(layers: &mut Layers) -> Result {
             .any(|other| other.fs != layer.fs && uuid(other) == uuid(layer));
         let replaced = uuid(layer).is_null() && Some(layer.fs) != of_upper;
         if shared || replaced {
-            let fs = layers.filesystems.get_mut(layer.fs).ok_or(EIO)?;
+            let fs = layers.filesystems.get_mut(layer.fs as usize).ok_or(EIO)?;
             fs.is_found_by_uuid = false;
         }
     }
@@ -466,7 +470,7 @@ fn open_upper(
 fn root_of(layers: &Layers) -> Result<Objects> {
     let mut root = Objects {
         upper: None,
-        lower: KVec::with_capacity(layers.lower.len(), GFP_KERNEL)?,
+        lower: LowerObjects::new(),
         origin: None,
         impure: false,
     };
@@ -478,17 +482,17 @@ fn root_of(layers: &Layers) -> Result<Objects> {
         root.origin = Some(Identity::of(dentry.positive()?, upper.layer.fs));
         root.upper = Some(dentry.into());
     }
-    for (layer, lower) in layers.lower.iter().enumerate() {
+    for (i, lower) in layers.lower.iter().enumerate() {
         let dentry = lower.root();
         // Below the last layer there is nothing to hide.
-        let is_last = layer.saturating_add(1) == layers.lower.len();
+        let is_last = i.saturating_add(1) == layers.lower.len();
         let object = LowerObject {
-            layer,
+            layer: u32::try_from(i).map_err(|_| EINVAL)?,
             dentry: dentry.into(),
             xattr_whiteouts: !is_last
                 && whiteout::has_xattr_whiteouts(layers.names, lower.path(dentry))?,
         };
-        root.lower.push(object, GFP_KERNEL)?;
+        root.lower.push(object)?;
     }
     Ok(root)
 }

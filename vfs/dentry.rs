@@ -149,6 +149,25 @@ impl Dentry {
         unsafe { b::rovl_d_unhashed(self.as_ptr()) }
     }
 
+    /// `d_drop`: the VFS looks for the name again when it needs it.
+    pub(crate) fn forget(&self) {
+        // SAFETY: the dentry is valid; who uses it goes on with it.
+        unsafe { b::d_drop(self.as_ptr()) };
+    }
+
+    /// `d_name.hash`: the same for the same name of the same directory.
+    pub(crate) fn name_hash(&self) -> u32 {
+        // SAFETY: the dentry is valid.
+        unsafe { b::rovl_d_name_hash(self.as_ptr()) }
+    }
+
+    /// Whether both are, or were until they were removed, the same name of the same
+    /// directory. Does not sleep.
+    pub(crate) fn is_same_name(&self, other: &Dentry) -> bool {
+        // SAFETY: both are valid.
+        self.is_same(other) || unsafe { b::rovl_d_same_name(self.as_ptr(), other.as_ptr()) }
+    }
+
     /// `d_can_lookup`: a directory that can be looked up in.
     pub(crate) fn can_lookup(&self) -> bool {
         // SAFETY: the dentry is valid.

@@ -26,9 +26,21 @@ bool rovl_may_warn(void)
 struct inode *rovl_d_inode(const struct dentry *dentry) { return d_inode(dentry); }
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry) { return d_inode_rcu(dentry); }
 bool rovl_d_is_negative(const struct dentry *dentry) { return d_is_negative(dentry); }
-bool rovl_d_unhashed(const struct dentry *dentry) { return d_unhashed(dentry); }
 bool rovl_d_can_lookup(const struct dentry *dentry) { return d_can_lookup(dentry); }
 bool rovl_is_dot_dotdot(const char *name, size_t len) { return name_is_dot_dotdot(name, len); }
+bool rovl_d_unhashed(const struct dentry *dentry) { return d_unhashed(dentry); }
+u32 rovl_d_name_hash(const struct dentry *dentry) { return READ_ONCE(dentry->d_name.hash); }
+bool rovl_d_same_name(const struct dentry *a, const struct dentry *b)
+{
+	bool same;
+
+	/* Names and parents change under it. */
+	read_seqlock_excl(&rename_lock);
+	same = a->d_parent == b->d_parent && a->d_name.hash_len == b->d_name.hash_len &&
+	       !memcmp(a->d_name.name, b->d_name.name, a->d_name.len);
+	read_sequnlock_excl(&rename_lock);
+	return same;
+}
 struct dentry *rovl_dget(struct dentry *dentry) { return dget(dentry); }
 struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type)
 {
@@ -42,11 +54,6 @@ void rovl_i_size_write(struct inode *inode, loff_t size) { i_size_write(inode, s
 loff_t rovl_i_size_read(const struct inode *inode) { return i_size_read(inode); }
 void rovl_inode_lock(struct inode *inode) { inode_lock(inode); }
 void rovl_inode_unlock(struct inode *inode) { inode_unlock(inode); }
-void rovl_insert_inode_hash(struct inode *inode, u64 hashval)
-{
-	__insert_inode_hash(inode, hashval);
-}
-void rovl_remove_inode_hash(struct inode *inode) { remove_inode_hash(inode); }
 bool rovl_inode_is_open_for_write(const struct inode *inode)
 {
 	return inode_is_open_for_write(inode);
@@ -61,7 +68,6 @@ int rovl_verify_write(struct file *file, loff_t pos, size_t len)
 {
 	return rw_verify_area(WRITE, file, &pos, len);
 }
-bool rovl_inode_unhashed(struct inode *inode) { return inode_unhashed(inode); }
 bool rovl_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;

@@ -530,25 +530,10 @@ impl<F: FileSystem> Inode<F> {
         unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
     }
 
-    /// Moves the inode to another place in the inode hash.
-    ///
-    /// A lookup that runs at the same time finds it at one or the other place,
-    /// or makes a second inode if it still asks by the old key.
-    pub(crate) fn rehash(&self, key: u64) {
-        // SAFETY: the inode is live.
-        if unsafe { b::rovl_inode_unhashed(self.as_ptr()) } {
-            return self.hash(key);
-        }
-        // SAFETY: the inode is live and hashed.
-        unsafe { b::rovl_remove_inode_hash(self.as_ptr()) };
-        self.hash(key);
-    }
-
-    fn hash(&self, key: u64) {
+    /// Where the inode is in the inode hash, for as long as it is.
+    pub(crate) fn key(&self) -> u64 {
         // SAFETY: it lies in a slot (type invariant); the field is atomic.
-        unsafe { &(*Slot::<F>::of(self.as_ptr())).key }.store(key, Relaxed);
-        // SAFETY: the inode is live and not hashed.
-        unsafe { b::rovl_insert_inode_hash(self.as_ptr(), key) };
+        unsafe { &(*Slot::<F>::of(self.as_ptr())).key }.load(Relaxed)
     }
 
     /// `set_nlink`.
@@ -605,23 +590,17 @@ impl<F: FileSystem> Drop for NewInode<F> {
     }
 }
 
-/// What [`SuperBlock::get_inode`] found.
+/// What [`SuperBlock::insert_inode`] came to.
 pub(crate) enum Found<F: FileSystem> {
-    /// One that is in use.
+    /// One that has the key.
     Cached(ARef<Inode<F>>),
     /// A new one, to be filled in.
     New(NewInode<F>),
 }
 
-/// What travels through `iget5_locked` to its callbacks.
-struct Wanted<F: FileSystem> {
-    key: u64,
-    data: Option<F::Inode>,
-}
-
 /// # Safety
 ///
-/// Only for `iget5_locked` to call, with a `Wanted<F>`.
+/// Only for the inode hash to call, with a key.
 unsafe extern "C" fn test<F: FileSystem>(
     inode: *mut b::inode,
     wanted: *mut core::ffi::c_void,
@@ -631,29 +610,9 @@ unsafe extern "C" fn test<F: FileSystem>(
     // SAFETY: an inode that is hashed stays for a grace period, and this runs under
     // `rcu_read_lock`; the field is atomic. The data may be gone.
     let key = unsafe { &(*slot).key }.load(Relaxed);
-    // SAFETY: the pointer that `get_inode` passed, which waits for us.
-    let wanted = unsafe { &*wanted.cast::<Wanted<F>>() };
-    (key == wanted.key).into()
-}
-
-/// # Safety
-///
-/// Only for `iget5_locked` to call, with a `Wanted<F>`.
-unsafe extern "C" fn set<F: FileSystem>(
-    inode: *mut b::inode,
-    wanted: *mut core::ffi::c_void,
-) -> core::ffi::c_int {
-    // SAFETY: the pointer that `get_inode` passed; it is not used elsewhere
-    // while `iget5_locked` runs this.
-    let wanted = unsafe { &mut *wanted.cast::<Wanted<F>>() };
-    let Some(data) = wanted.data.take() else {
-        return EINVAL.to_errno();
-    };
-    // SAFETY: a new inode that only `iget5_locked` knows.
-    unsafe { init_data::<F>(inode, data) };
-    // SAFETY: as above, so in a slot; the field is atomic.
-    unsafe { &(*Slot::<F>::of(inode)).key }.store(wanted.key, Relaxed);
-    0
+    // SAFETY: the pointer that was passed in, by one who waits for us.
+    let wanted = unsafe { *wanted.cast::<u64>() };
+    (key == wanted).into()
 }
 
 /// # Safety
@@ -670,42 +629,41 @@ unsafe fn init_data<F: FileSystem>(inode: *mut b::inode, data: F::Inode) {
 }
 
 impl<F: FileSystem> SuperBlock<F> {
-    /// `iget5_locked`: the inode with this key, or a new one with `data`.
-    pub(crate) fn get_inode(&self, key: u64, data: F::Inode) -> Result<Found<F>> {
-        let mut wanted = Wanted::<F> {
-            key,
-            data: Some(data),
-        };
-        // SAFETY: the superblock is live, and the callbacks fit `wanted`.
-        let inode = unsafe {
-            b::iget5_locked(
-                self.as_ptr(),
-                key,
-                Some(test::<F>),
-                Some(set::<F>),
-                (&raw mut wanted).cast(),
-            )
-        };
-        let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-        // SAFETY: the inode is live.
-        if unsafe { b::rovl_inode_is_new(inode.as_ptr()) } {
-            // INVARIANT: counted for us, of this superblock, and its data was set
-            // before it was hashed, by `set`. Others wait for it.
-            return Ok(Found::New(NewInode(inode, PhantomData)));
-        }
+    /// `ilookup5`: the inode with this key. Who has it from somewhere else than the
+    /// object that he looks for has to see whether it is that object's.
+    pub(crate) fn find_inode(&self, key: u64) -> Option<ARef<Inode<F>>> {
+        let mut wanted = key;
+        let wanted = (&raw mut wanted).cast();
+        // SAFETY: the superblock is live, and the callback takes a key.
+        let inode = unsafe { b::ilookup5(self.as_ptr(), key, Some(test::<F>), wanted) };
         // SAFETY: counted for us, of this superblock, and its data was set before it
         // was hashed.
-        Ok(Found::Cached(unsafe { ARef::from_raw(inode.cast()) }))
+        NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
     }
 
-    /// `new_inode`: an inode that no lookup will find in the inode hash.
-    pub(crate) fn new_unhashed_inode(&self, data: F::Inode) -> Result<NewInode<F>> {
+    /// `inode_insert5`: a new inode with this key, which it keeps; or the one that has
+    /// it, if somebody else was faster.
+    pub(crate) fn insert_inode(&self, key: u64, data: F::Inode) -> Result<Found<F>> {
         // SAFETY: the superblock is live.
-        let inode = NonNull::new(unsafe { b::new_inode(self.as_ptr()) }).ok_or(ENOMEM)?;
+        let new = NonNull::new(unsafe { b::new_inode(self.as_ptr()) }).ok_or(ENOMEM)?;
         // SAFETY: `new_inode` allocated it through `Slot::alloc` for us alone.
-        unsafe { init_data::<F>(inode.as_ptr(), data) };
+        unsafe { init_data::<F>(new.as_ptr(), data) };
+        // SAFETY: as above, so in a slot; the field is atomic.
+        unsafe { &(*Slot::<F>::of(new.as_ptr())).key }.store(key, Relaxed);
         // INVARIANT: counted for us, of this superblock, data initialised.
-        Ok(NewInode(inode, PhantomData))
+        let new = NewInode(new, PhantomData);
+        let inode = new.0.as_ptr();
+        let mut wanted = key;
+        let wanted = (&raw mut wanted).cast();
+        // SAFETY: the inode is ours alone and not hashed, the callback takes a key.
+        let there = unsafe { b::inode_insert5(inode, key, Some(test::<F>), None, wanted) };
+        if core::ptr::eq(there, inode) {
+            return Ok(Found::New(new));
+        }
+        let there = NonNull::new(there).ok_or(ENOMEM)?;
+        // SAFETY: counted for us, of this superblock, and its data was set before it
+        // was hashed.
+        Ok(Found::Cached(unsafe { ARef::from_raw(there.cast()) }))
     }
 }
 

@@ -291,15 +291,29 @@ impl Control {
 struct State {
     /// Names that are not what they were, by directory: now another node, or none.
     renamed: BTreeMap<(usize, Vec<u8>), Option<usize>>,
-    /// Names that cannot be looked up, by directory.
-    unknowable: BTreeMap<(usize, Vec<u8>), Errno>,
     /// Nothing may be remembered by the kernel.
     forgetful: bool,
+    /// Names that cannot be looked up, by directory: how often, or ever.
+    unknowable: BTreeMap<(usize, Vec<u8>), (Errno, Option<usize>)>,
     files: BTreeMap<usize, Control>,
     handles: u64,
     /// Nobody stands, fails or waits any more.
     closing: bool,
     ended: bool,
+}
+
+impl State {
+    fn fails_lookup(&mut self, at: &(usize, Vec<u8>)) -> Option<Errno> {
+        let (errno, left) = self.unknowable.get_mut(at)?;
+        let errno = *errno;
+        if let Some(left) = left {
+            *left -= 1;
+            if *left == 0 {
+                self.unknowable.remove(at);
+            }
+        }
+        Some(errno)
+    }
 }
 
 /// What the test and the server share.
@@ -398,20 +412,45 @@ impl Fuse {
     /// `path` is from now on what `of` was at the beginning, or nothing.
     #[track_caller]
     pub fn is_now(&self, path: &str, of: Option<&str>) {
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let dir = self.node(dir);
+        let at = self.entry(path);
         let node = of.map(|of| self.node(of));
-        self.shared
-            .change(|s| s.renamed.insert((dir, name.as_bytes().into()), node));
+        self.shared.change(|s| s.renamed.insert(at, node));
+    }
+
+    /// The directory of `path`, and its name there.
+    #[track_caller]
+    fn entry(&self, path: &str) -> (usize, Vec<u8>) {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        (self.node(dir), name.as_bytes().into())
+    }
+
+    /// The kernel is told `errno` the next time it asks for the name, once.
+    #[track_caller]
+    pub fn fail_lookup_once(&self, path: &str, errno: Errno) {
+        self.fail_next_lookups(path, errno, 1);
+    }
+
+    /// The same, so many times.
+    #[track_caller]
+    pub fn fail_next_lookups(&self, path: &str, errno: Errno, times: usize) {
+        let at = self.entry(path);
+        let failure = (errno, Some(times));
+        self.shared.change(|s| s.unknowable.insert(at, failure));
+    }
+
+    /// Whether the kernel has been told all of them.
+    #[track_caller]
+    pub fn lookups_failed(&self, path: &str) -> bool {
+        let at = self.entry(path);
+        self.shared.change(|s| !s.unknowable.contains_key(&at))
     }
 
     /// From now on looking `path` up fails; it is listed as before.
     #[track_caller]
     pub fn fail_lookups(&self, path: &str, errno: Errno) {
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let dir = self.node(dir);
+        let at = self.entry(path);
         self.shared
-            .change(|s| s.unknowable.insert((dir, name.as_bytes().into()), errno));
+            .change(|s| s.unknowable.insert(at, (errno, None)));
     }
 
     /// See [`Lie`]. The kernel has to ask for the attributes each time.
@@ -716,11 +755,14 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (now, failure, forgetful) = self.shared.change(|s| {
+        let (now, forgetful, failure) = self.shared.change(|s| {
             let parent = self.node(parent).map_or(0, |(index, _)| index);
             let at = (parent, name.as_bytes().into());
-            let failure = s.unknowable.get(&at).copied();
-            (s.renamed.get(&at).copied(), failure, s.forgetful)
+            (
+                s.renamed.get(&at).copied(),
+                s.forgetful,
+                s.fails_lookup(&at),
+            )
         });
         if let Some(errno) = failure {
             return reply.error(fuser::Errno::from_i32(errno.raw_os_error()));

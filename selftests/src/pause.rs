@@ -26,6 +26,10 @@ pub enum Point {
     Linked,
     /// The record that was waited for has ended.
     Waiter,
+    /// A name is removed, and the VFS has not heard of it.
+    Removed,
+    /// An object is renamed, likewise.
+    Renamed,
 }
 
 impl Point {
@@ -47,6 +51,8 @@ impl Point {
             Point::Publish => "publish",
             Point::Linked => "linked",
             Point::Waiter => "waiter",
+            Point::Removed => "removed",
+            Point::Renamed => "renamed",
         }
     }
 

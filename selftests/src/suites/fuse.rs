@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::env::T;
 use crate::fuse::PIECE;
 use crate::runner::Test;
+use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, FileType, OFlags};
-use crate::tree::{assert_names, pattern};
+use crate::tree::{assert_names, assert_text, assert_whiteout, pattern};
 use crate::watch::{now, start, until};
 
 pub fn tests() -> Vec<Test> {
@@ -18,6 +19,11 @@ pub fn tests() -> Vec<Test> {
         test!(fails_and_is_slow),
         test!(copy_stands_still),
         test!(goes_away_when_in_use),
+        test!(error_while_it_is_copied),
+        test!(error_before_it_is_copied),
+        test!(error_and_unlink),
+        test!(error_and_another_name),
+        test!(replaced_while_it_is_copied),
     ]
 }
 
@@ -138,4 +144,173 @@ fn goes_away_when_in_use(t: &T) {
         }
         f.wait_standing("f", 3);
     });
+}
+
+/// Files of which nothing is remembered, below a mount; the one to be copied
+/// stands in the middle if it is read.
+fn to_be_lost(t: &T, links: &[&str]) -> (std::sync::Arc<crate::fuse::Fuse>, Overlay) {
+    let f = t.fuse(|f| {
+        f.file("d/f", pattern(5 * PIECE as usize, 1));
+        f.file("d/other", "other").dir("d/e");
+        for link in links {
+            f.link("d/f", link);
+        }
+    });
+    f.remember_nothing();
+    let o = t.stack().lower_fuse(&f).mount();
+    // The directory has been copied up.
+    sys::write_file(o.m("d/made"), "made").works();
+    (f, o)
+}
+
+/// The server gives an error for the name when it is asked whether it still
+/// stands. The kernel forgets the name then.
+#[track_caller]
+fn lose(f: &crate::fuse::Fuse, o: &Overlay, path: &str) {
+    f.fail_lookup_once(path, Errno::IO);
+    // Another look may follow at once, and finds it.
+    let _ = sys::stat(o.m(path));
+    assert!(f.lookups_failed(path), "the server has not been asked");
+}
+
+/// The same, and nobody has looked for it again.
+#[track_caller]
+fn lose_for_now(f: &crate::fuse::Fuse, o: &Overlay, path: &str) {
+    f.fail_next_lookups(path, Errno::IO, 2);
+    sys::stat(o.m(path)).fails(Errno::IO);
+    assert!(f.lookups_failed(path), "the server has not been asked");
+}
+
+#[track_caller]
+fn write_new(fd: &std::os::fd::OwnedFd) {
+    sys::pwrite(fd, "NEWDATA", 0).works();
+    sys::fsync(fd).works();
+}
+
+#[track_caller]
+fn has_new(o: &Overlay, path: &str) {
+    let mut want = pattern(5 * PIECE as usize, 1);
+    want[..7].copy_from_slice(b"NEWDATA");
+    assert!(sys::read_file(o.m(path)).works() == want, "what is seen");
+    assert!(sys::read_file(o.u(path)).works() == want, "what is above");
+    o.assert_no_strays();
+}
+
+/// A server that fails once while a file is copied has not removed it: what is
+/// written is there afterwards.
+fn error_while_it_is_copied(t: &T) {
+    for links in [&[][..], &["d/k"][..]] {
+        for again in [true, false] {
+            let (f, o) = to_be_lost(t, links);
+            f.stop_first_at("d/f", 2 * PIECE);
+            let path = o.m("d/f");
+            let opener = start("open", move || sys::open(path, OFlags::RDWR));
+            f.wait_standing("d/f", 1);
+            if t.is_overlay() {
+                // It holds the lock that a look needs.
+            } else if again {
+                lose(&f, &o, "d/f");
+            } else {
+                lose_for_now(&f, &o, "d/f");
+            }
+            f.go_on("d/f");
+            let fd = opener.finish().works();
+            write_new(&fd);
+            has_new(&o, "d/f");
+            // The name is in order.
+            sys::append_file(o.m("d/f"), "more").works();
+            sys::rename(o.m("d/f"), o.m("d/g")).works();
+            assert_eq!(sys::pread(&fd, 4, 5 * PIECE).works(), b"more");
+            sys::unlink(o.m("d/g")).works();
+            assert_eq!(sys::fstat(&fd).works().st_nlink, 0);
+            assert_whiteout(o.u("d/f"));
+            drop(fd);
+            o.umount();
+        }
+    }
+}
+
+/// The same before the copy begins, for what is open: a file, and a directory in
+/// which something is made.
+fn error_before_it_is_copied(t: &T) {
+    let (f, o) = to_be_lost(t, &[]);
+    let fd = sys::open(o.m("d/f"), OFlags::RDONLY).works();
+    lose_for_now(&f, &o, "d/f");
+    sys::fchmod(&fd, 0o606).works();
+    assert_eq!(sys::mode_of(&sys::stat(o.u("d/f")).works()), 0o606);
+    assert_eq!(sys::mode_of(&sys::stat(o.m("d/f")).works()), 0o606);
+    let again = sys::open(sys::fd_path(&fd), OFlags::RDWR).works();
+    write_new(&again);
+    has_new(&o, "d/f");
+
+    let dir = sys::open(o.m("d/e"), OFlags::RDONLY).works();
+    lose_for_now(&f, &o, "d/e");
+    sys::write_file(sys::fd_path(&dir).join("new"), "new").works();
+    assert_text(o.u("d/e/new"), "new");
+    assert_text(o.m("d/e/new"), "new");
+    sys::write_file(o.m("d/e/newer"), "newer").works();
+    assert_names(o.m("d/e"), &["new", "newer"]);
+    o.assert_no_strays();
+}
+
+/// What the overlay itself has removed stays removed, whatever the server says.
+fn error_and_unlink(t: &T) {
+    t.better_than_overlay("it holds locks while it copies data");
+    for again in [true, false] {
+        let (f, o) = to_be_lost(t, &[]);
+        f.stop_first_at("d/f", 2 * PIECE);
+        let path = o.m("d/f");
+        let opener = start("open", move || sys::open(path, OFlags::RDWR));
+        f.wait_standing("d/f", 1);
+        if again {
+            lose(&f, &o, "d/f");
+        } else {
+            lose_for_now(&f, &o, "d/f");
+        }
+        sys::unlink(o.m("d/f")).works();
+        f.go_on("d/f");
+        let fd = opener.finish().works();
+        write_new(&fd);
+        assert_eq!(sys::fstat(&fd).works().st_nlink, 0);
+        sys::stat(o.m("d/f")).fails(Errno::NOENT);
+        assert_whiteout(o.u("d/f"));
+        o.assert_no_strays();
+    }
+}
+
+/// One of several names of a lower file is one object, also after it has been
+/// lost and found.
+fn error_and_another_name(t: &T) {
+    t.better_than_overlay("it makes another object of a name that it finds again");
+    let (f, o) = to_be_lost(t, &["d/k"]);
+    let old = sys::open(o.m("d/f"), OFlags::RDONLY).works();
+    lose(&f, &o, "d/f");
+    let fd = sys::open(o.m("d/f"), OFlags::RDWR).works();
+    write_new(&fd);
+    assert_eq!(sys::pread(&old, 7, 0).works(), b"NEWDATA");
+    lose(&f, &o, "d/k");
+    let other = sys::open(o.m("d/k"), OFlags::RDWR).works();
+    assert!(sys::pread(&other, 7, 0).works() != b"NEWDATA");
+    sys::fchmod(&old, 0o606).works();
+    has_new(&o, "d/f");
+    sys::unlink(o.m("d/f")).works();
+    assert_eq!(sys::fstat(&old).works().st_nlink, 0);
+}
+
+/// The server puts another file there while the first is copied. The copy has the
+/// name, as it was asked for, and nobody is left with an object that cannot be
+/// written to.
+fn replaced_while_it_is_copied(t: &T) {
+    t.better_than_overlay("it holds locks while it copies data");
+    let (f, o) = to_be_lost(t, &[]);
+    f.stop_first_at("d/f", 2 * PIECE);
+    let path = o.m("d/f");
+    let opener = start("open", move || sys::open(path, OFlags::RDWR));
+    f.wait_standing("d/f", 1);
+    f.is_now("d/f", Some("d/other"));
+    assert_text(o.m("d/f"), "other");
+    f.go_on("d/f");
+    write_new(&opener.finish().works());
+    sys::append_file(o.m("d/f"), "").works();
+    has_new(&o, "d/f");
 }

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use rustix::fs::FlockOperation;
+
 use crate::env::{Fs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
-use crate::sys::{self, Expect, FileType, OFlags, Stat};
+use crate::sys::{self, Errno, Expect, FileType, OFlags, Stat};
 use crate::tree::{pattern, sorted_names, Tree};
 
 pub fn tests() -> Vec<Test> {
@@ -25,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         test!(constant_across_remount),
         test!(constant_across_remount_after_move),
         test!(constant_after_cache_drop),
+        test!(one_inode_for_all_names_of_a_copy),
         test!(directories_one_device_on_several_filesystems).needs(&[Fs::Other]),
         test!(several_filesystems_no_false_twins).needs(&[Fs::Other, Fs::Xfs]),
         test!(nlink_of_directories),
@@ -217,6 +220,38 @@ fn constant_after_cache_drop(t: &T) {
     for _ in 0..3 {
         std::fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
         assert_eq!(numbers(&o), before);
+    }
+}
+
+/// All names of a copy are one inode, also those that are looked up only after it
+/// has been copied up: locks show which inode it is.
+fn one_inode_for_all_names_of_a_copy(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x").file("a", "y").link("a", "b");
+        })
+        .mount();
+    for name in ["f", "a"] {
+        let old = sys::open(o.m(name), OFlags::RDONLY).works();
+        sys::append_file(o.m(name), "+").works();
+        let link = o.m(format!("{name}.link"));
+        sys::link(o.m(name), &link).works();
+        sys::flock(&old, FlockOperation::LockExclusive).works();
+        let is_locked = |path: PathBuf| {
+            std::fs::write("/proc/sys/vm/drop_caches", "2").expect("drop_caches");
+            let fd = sys::open(path, OFlags::RDONLY).works();
+            match sys::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => false,
+                Err(e) if e.errno == Errno::AGAIN => true,
+                Err(e) => panic!("{e:?}"),
+            }
+        };
+        assert!(is_locked(link.clone()), "{name}: the link is another inode");
+        sys::unlink(o.m(name)).works();
+        assert!(is_locked(link), "{name}: after it is the only name");
+        assert!(!is_locked(o.m("b")), "{name}: and b is another");
+        assert_eq!(sys::fstat(&old).works().st_nlink, 1);
     }
 }
 

@@ -2,13 +2,16 @@
 
 //! R1, R3 and R4: the object loses or changes its name while it is copied up.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
 use super::ops::{
     assert_as_plain, assert_upper_exact, copies, data, last_preparations, lay_out_lower, ways,
     Hold, Kind, Models, Op, Race, Upper, MIDDLE, NO_TMPFILE, RENAME_AWAY, RENAME_OVER, UNLINK,
     UPPERS,
 };
-use crate::env::T;
-use crate::pause::{self, Point};
+use crate::env::{Fs, T};
+use crate::pause::{self, Pause, Point};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, OFlags};
@@ -29,6 +32,9 @@ pub fn tests() -> Vec<Test> {
         test!(R1_name_taken_again_while_data_stands)
             .uppers(&UPPERS)
             .long(5),
+        test!(R1_unlink_is_not_quite_done)
+            .uppers(&NO_TMPFILE)
+            .long(2),
         test!(R1_directory_goes_while_data_stands)
             .uppers(&UPPERS)
             .long(5),
@@ -41,6 +47,9 @@ pub fn tests() -> Vec<Test> {
         test!(R3_every_kind_against_rename_over)
             .uppers(&NO_TMPFILE)
             .long(5),
+        test!(R3_rename_over_is_not_quite_done)
+            .uppers(&NO_TMPFILE)
+            .long(2),
         test!(R3_rename_over_at_every_point)
             .uppers(&NO_TMPFILE)
             .long(10),
@@ -224,7 +233,7 @@ fn directory_is_free(t: &T, against: &'static Op) {
 }
 
 #[track_caller]
-fn nameless_but_whole(fd: &std::os::fd::OwnedFd) {
+fn nameless_but_whole(fd: &OwnedFd) {
     assert_eq!(sys::fstat(fd).works().st_nlink, 0);
     let mut want = data("f");
     assert!(sys::read_rest(fd).works() == want, "not the whole file");
@@ -262,6 +271,115 @@ fn R3_directory_is_free_while_data_stands(t: &T) {
     directory_is_free(t, &RENAME_OVER);
 }
 
+/// How a copy-up of a file is begun with no lock held.
+const UNLOCKED: [fn(&Path) -> sys::Res<OwnedFd>; 3] = [
+    |d| sys::open(d.join("f"), OFlags::RDWR),
+    |d| sys::open(d.join("f"), OFlags::RDWR | OFlags::APPEND),
+    |d| {
+        let fd = sys::open(d.join("f"), OFlags::RDONLY)?;
+        sys::open(sys::fd_path(&fd), OFlags::RDWR)
+    },
+];
+
+/// What is done with a file that is open, while its name goes.
+const ON_FD: [fn(&OwnedFd) -> sys::Res<()>; 2] = [
+    |fd| sys::fchmod(fd, 0o606),
+    |fd| sys::set_xattr(sys::fd_path(fd), "trusted.x", "y"),
+];
+
+/// The name has gone from the upper layer, and the VFS does not know yet: a copy
+/// that comes then to take the name has none, and is no error.
+fn not_quite_done(t: &T, against: &'static Op, point: Point) {
+    pause::need(t);
+    let rounds = UNLOCKED.len();
+    let lower = t.fuse(|l| {
+        for i in 0..=rounds {
+            lay_out_lower(l, &format!("{i}"), Kind::File);
+        }
+        lay_out_lower(l, "dir", Kind::Directory);
+    });
+    let upper = Upper::new(t);
+    let o = upper.mount(&lower);
+    let run = |op: &'static Op, at: &Path| {
+        let at = at.to_path_buf();
+        start(op.name, move || (op.run)(&at))
+    };
+    for i in 0..=rounds {
+        let at = o.m(format!("{i}"));
+        last_preparations(&at, Kind::File);
+        let fd = sys::open(at.join("f"), OFlags::RDONLY).works();
+        let publish = Pause::once(Point::Publish);
+        let open = UNLOCKED.get(i).unwrap_or(&UNLOCKED[0]);
+        let path = at.clone();
+        let copier = start("open", move || open(&path));
+        publish.wait_standing(1);
+        let gone = Pause::once(point);
+        let mut remover = run(against, &at);
+        gone.wait_standing(1);
+        let mut late = Vec::new();
+        if i == rounds {
+            for run in ON_FD {
+                let fd = fd.try_clone().expect("dup");
+                let mut task = start("change by fd", move || run(&fd));
+                task.settle();
+                late.push(task);
+            }
+        }
+        publish.go_on();
+        let opened = copier.finish().works();
+        assert!(!remover.is_done(), "it did not stand still");
+        gone.go_on();
+        remover.finish().works();
+        for task in late {
+            task.finish().works();
+        }
+        assert_eq!(sys::fstat(&fd).works().st_nlink, 0);
+        sys::pwrite(&opened, "written", 1).works();
+        sys::pread(&fd, 7, 1).works();
+        if against.name == UNLINK.name {
+            assert_names(&at, &["g", "made", "other"]);
+            assert_names(o.u(format!("{i}")), &["f", "made"]);
+            assert_whiteout(o.u(format!("{i}/f")));
+        } else {
+            assert_names(&at, &["f", "made", "other"]);
+            assert!(sys::read_file(at.join("f")).works() == data("g"));
+        }
+        assert_upper_exact(&o, "");
+        o.assert_no_strays();
+    }
+    if t.variant.upper != Fs::NoTmpfile {
+        // A directory, in which a file without a name is to be made.
+        let at = o.m("dir");
+        last_preparations(&at, Kind::Directory);
+        let publish = Pause::once(Point::Publish);
+        let path = at.join("f");
+        let flags = OFlags::RDWR | OFlags::TMPFILE;
+        let maker = start("O_TMPFILE", move || sys::open(path, flags));
+        publish.wait_standing(1);
+        let gone = Pause::once(point);
+        let remover = run(against, &at);
+        gone.wait_standing(1);
+        publish.go_on();
+        if let Err(e) = maker.finish() {
+            assert_eq!(e.errno, Errno::NOENT);
+        }
+        gone.go_on();
+        remover.finish().works();
+        let replaced = against.name == RENAME_OVER.name;
+        assert_eq!(sys::exists(at.join("f")), replaced);
+        assert_upper_exact(&o, "");
+    }
+    upper.finish(&o);
+}
+
+fn R1_unlink_is_not_quite_done(t: &T) {
+    not_quite_done(t, &UNLINK, Point::Removed);
+}
+
+fn R3_rename_over_is_not_quite_done(t: &T) {
+    not_quite_done(t, &RENAME_OVER, Point::Renamed);
+}
+
 /// A copy-up led by open, for which chmod waits, and then unlink comes.
 fn R1_open_chmod_and_unlink(t: &T) {
     let lower = t.fuse(|l| lay_out_lower(l, "d", Kind::File));
@@ -293,7 +411,7 @@ fn R1_open_chmod_and_unlink(t: &T) {
 }
 
 #[track_caller]
-fn nameless_or_named(fd: &std::os::fd::OwnedFd) {
+fn nameless_or_named(fd: &OwnedFd) {
     assert!(
         sys::read_rest(fd).works() == data("f"),
         "not the whole file"
