@@ -9,7 +9,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .PHONY: all module env shell run check check-stress check-conformance \
-	check-differential check-programs bench fuzz mount.rovl \
+	check-differential check-fuzz check-programs bench fuzz mount.rovl \
 	helper_install rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
@@ -138,6 +138,10 @@ check-differential: module
 fuzz: env
 	@$(IN) python3 tools/fuzz.py --seconds $$(( $(or $(MINUTES),1) * 60 )) $(T)
 
+check-fuzz: module
+	@ROVL_SEED=$(or $(SEED),$(ROVL_SEED)) $(IN) python3 tools/check.py --kernel $(KERNEL) \
+		--test $(or $(T),fuzz.random) --minutes $(or $(MINUTES),10)
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -196,6 +200,8 @@ help:
 	@echo '                        and a plain tree, and what differs'
 	@echo '  make fuzz MINUTES=N   fuzz the parsers of what is on disk, each for N minutes, in'
 	@echo '                        build/fuzz (T=TARGET: one of them)'
+	@echo '  make check-fuzz MINUTES=N [SEED=N]   random layers with forged marks, mounted and'
+	@echo '                        used on rovl, and what must not happen'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (about 8 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'

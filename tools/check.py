@@ -564,8 +564,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="what the selftests mount (%(default)s); overlay proves the "
                              "tests on the kernel's own")
     parser.add_argument("--minutes", type=int, default=0,
-                        help="how long the tests `stress.copyup` and `differential.random` go on "
-                             "(default: 1)")
+                        help="how long `stress.copyup`, `differential.random` and `fuzz.random` "
+                             "go on (default: 1)")
     parser.add_argument("--build", action="store_true",
                         help="make the programs and images that the checks need, and end")
     parser.add_argument("--list", action="store_true", help="print the names and end")

@@ -19,8 +19,8 @@
 //! - `ROVL_TIMEOUT`: seconds a test may take, 60 by default.
 //! - `ROVL_MODULE`: path of `rovl.ko`, for the tests which load and unload it.
 //! - `ROVL_HELPER`: path of `mount.rovl`, if it is not installed in `/sbin`.
-//! - `ROVL_MINUTES`, `ROVL_SEED`: how long `stress.copyup` and `differential.random`
-//!   go on, and where their random numbers begin.
+//! - `ROVL_MINUTES`, `ROVL_SEED`: how long `stress.copyup`, `differential.random` and
+//!   `fuzz.random` go on, and where their random numbers begin.
 //! - `ROVL_VERBOSE`: how long each test took.
 
 #![deny(warnings)]

@@ -21,7 +21,7 @@ mod listing;
 mod object;
 mod op;
 mod play;
-mod random;
+pub mod random;
 mod run;
 mod script;
 mod seen;

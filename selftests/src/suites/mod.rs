@@ -19,6 +19,7 @@ mod failure;
 mod file;
 mod flags;
 mod fuse;
+mod fuzz;
 mod idmapped;
 mod inode;
 mod io;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Test> {
         stress::tests(),
         module::tests(),
         fuse::tests(),
+        fuzz::tests(),
     ]
     .concat()
 }
