@@ -52,6 +52,8 @@ struct Node {
     nlink: u32,
     mtime: SystemTime,
     xattrs: BTreeMap<String, Vec<u8>>,
+    /// What is told to who asks for the size of an xattr and not for its value.
+    claims: BTreeMap<String, u32>,
     /// Of a regular file, or the target of a symlink.
     data: Vec<u8>,
     /// Of a directory: the names, and which nodes they are.
@@ -82,6 +84,7 @@ impl FuseTree {
             nlink: if directory { 2 } else { 1 },
             mtime: SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789),
             xattrs: BTreeMap::new(),
+            claims: BTreeMap::new(),
             data: Vec::new(),
             names: BTreeMap::new(),
             parent,
@@ -181,6 +184,13 @@ impl FuseTree {
     pub fn xattr(&mut self, path: &str, name: &str, value: impl AsRef<[u8]>) -> &mut FuseTree {
         let value = value.as_ref().to_vec();
         self.at(path).xattrs.insert(name.into(), value);
+        self
+    }
+
+    /// An xattr of which the server claims another size than it has.
+    #[track_caller]
+    pub fn xattr_claims(&mut self, path: &str, name: &str, size: u32) -> &mut FuseTree {
+        self.at(path).claims.insert(name.into(), size);
         self
     }
 
@@ -895,11 +905,13 @@ impl Filesystem for Server {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = self
-            .node(ino)
-            .and_then(|(_, n)| n.xattrs.get(name.to_str()?));
+        let value = self.node(ino).and_then(|(_, n)| {
+            let name = name.to_str()?;
+            Some((n.xattrs.get(name)?, n.claims.get(name)))
+        });
         match value {
-            Some(value) => xattr(value, size, reply),
+            Some((_, Some(claim))) if size == 0 => reply.size(*claim),
+            Some((value, _)) => xattr(value, size, reply),
             None => reply.error(fuser::Errno::ENODATA),
         }
     }

@@ -3,7 +3,7 @@
 //! Private xattrs in the `user.` namespace, and mounts by those who are root in
 //! a user namespace of their own only.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 use rustix::thread::{unshare_unsafe, UnshareFlags};
@@ -145,8 +145,8 @@ pub(super) fn become_root_alone(uid: u32, gid: u32) {
     sys::write_file("/proc/self/gid_map", format!("0 {gid} 1")).works();
 }
 
-/// As the user 1000, who is root in a namespace.
-pub(super) fn rootless_child(t: &T, f: impl FnOnce(&Path)) {
+/// As the user 1000, who is root in a namespace. Returns the directory that was his.
+pub(super) fn rootless_child(t: &T, f: impl FnOnce(&Path)) -> PathBuf {
     if sys::text("/proc/sys/user/max_user_namespaces").is_ok_and(|n| n.trim() == "0") {
         t.skip("the kernel allows no user namespaces");
     }
@@ -157,6 +157,7 @@ pub(super) fn rootless_child(t: &T, f: impl FnOnce(&Path)) {
         become_root_alone(1000, 1000);
         f(&at);
     });
+    at
 }
 
 pub(super) fn mount_in(t: &T, at: &Path, lower: &[&str], flags: &[&str]) -> Res<FsContext> {
