@@ -37,7 +37,7 @@ impl InodeOperations for Rovl {
         let real = crate::inode::real(inode)?;
         layers::of(inode).as_mounter(|| {
             let below = access_below(inode.kind(), access, real.is_upper);
-            vfs::attr::permission(real.path, below.mask())
+            vfs::attr::permission(real.path, below)
         })
     }
 

@@ -194,7 +194,7 @@ fn lead_copy<H: Held>(
     let caller = vfs::cred::current();
     layers.as_mounter(|| {
         let source = inode.data().lower.first().ok_or(EIO)?.path(layers)?;
-        let stat = Stat::boxed(source, vfs::bindings::STATX_BASIC_STATS, 0)?;
+        let stat = Stat::boxed(source)?;
         // The owner that the copy gets: this very answer, and not another one.
         if !vfs::cred::can_name_owner(stat.owner()) {
             return Err(EOVERFLOW);

@@ -21,6 +21,7 @@ use crate::{
         self,
         file::{self, Owner, RegularFile, UserFile},
         file_ops::{self, Area, FileOperations, Iocb, Pipe},
+        flags::OpenFlags,
         lock::{file_inode, Context, Held, Nothing},
     },
 };
@@ -96,14 +97,14 @@ fn open_real<H: Held>(
 }
 
 /// With which flags that is done. Called as the mounter.
-fn real_flags(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<u32> {
+fn real_flags(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<OpenFlags> {
     let mut flags = file::backing_flags(user_file.flags());
     if !real.is_upper {
-        flags &= !file::O_ACCMODE;
+        flags = flags.without(OpenFlags::ACCESS_MODE);
     }
     // The access time is that of our own inode, see `accessed`.
     if file::may_open_noatime(real.path)? {
-        flags |= file::O_NOATIME;
+        flags = flags.with(OpenFlags::NO_ATIME);
     }
     Ok(flags)
 }
@@ -159,7 +160,7 @@ fn mapped_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
 /// that may be written to in no other way keeps it, as proof that it was opened
 /// so.
 fn follow_flags(user_file: &UserFile<Rovl>, backing: &File) {
-    file::set_flags(backing, user_file.flags() & !file::O_APPEND);
+    file::set_flags(backing, user_file.flags().without(OpenFlags::APPEND));
 }
 
 /// Takes size and times over from the upper object.
@@ -186,7 +187,7 @@ fn copies_up(user_file: &UserFile<Rovl>) -> bool {
     let flags = user_file.flags();
     // The lower filesystem may do direct I/O and the upper one not, or the other
     // way round, and it is asked about the file that is open first.
-    let truncated = flags & file::O_TRUNC != 0 && flags & file::O_DIRECT == 0;
+    let truncated = flags.has(OpenFlags::TRUNCATE) && !flags.has(OpenFlags::DIRECT);
     user_file.is_writable() && !truncated
 }
 

@@ -23,12 +23,13 @@ use crate::{
         self,
         acl::{self, Inherited},
         attr::Attributes,
-        bindings::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, S_ISGID},
         cred::NewCred,
         dentry::Name,
         dir_ops::{DirOperations, New},
         file::TmpFile,
+        flags::RenameFlags,
         idmap::Idmap,
+        inode::SET_GID,
         lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
         Dentry, Inode, Path,
     },
@@ -137,12 +138,13 @@ impl DirOperations for Rovl {
         ctx: &mut Context<DirectoryLock>,
         old: (&Inode<Self>, &Dentry<Self>),
         new: (&Inode<Self>, &Dentry<Self>),
-        flags: u32,
+        flags: RenameFlags,
     ) -> Result {
-        if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 {
+        let known = RenameFlags::NO_REPLACE | RenameFlags::EXCHANGE;
+        if flags.without(known) != RenameFlags::NONE {
             return Err(EINVAL);
         }
-        let exchange = flags & RENAME_EXCHANGE != 0;
+        let exchange = flags.has(RenameFlags::EXCHANGE);
         let whiteouts = prepare_rename(ctx, old, new, exchange)?;
         Rename::run(ctx, old, new, exchange, &whiteouts)
     }
@@ -160,7 +162,7 @@ impl DirOperations for Rovl {
             return Err(EOPNOTSUPP);
         }
         copyup::copy_up(ctx, parent)?;
-        let mode = vfs::bindings::S_IFREG as u16 | mode;
+        let mode = New::Regular { mode }.mode();
         let cred = creator(dir, file.dentry(), idmap, mode)?;
         let upper_dir = dir.data().upper().ok_or(EIO)?;
         vfs::cred::with_creds(&cred, || {
@@ -183,7 +185,7 @@ fn creator(
 ) -> Result<ARef<Credential>> {
     let caller = vfs::cred::current();
     let (uid, mut gid) = vfs::cred::current_fs_owner(dir.sb(), idmap);
-    if u32::from(dir.mode()) & S_ISGID != 0 {
+    if dir.mode() & SET_GID != 0 {
         gid = dir.owner().1;
     }
     layers::of(dir).as_mounter(|| {
@@ -197,7 +199,7 @@ fn creator(
 /// A directory made in a set-group-id directory is one too.
 fn setgid_of(dir: &Inode<Rovl>, mode: u16) -> u16 {
     if vfs::inode::is_directory(mode) {
-        dir.mode() & S_ISGID as u16
+        dir.mode() & SET_GID
     } else {
         0
     }
@@ -396,7 +398,11 @@ impl<'a> Place<'a> {
         temp: &TempName,
         is_dir: bool,
     ) -> Result {
-        let flags = if is_dir { RENAME_EXCHANGE } else { 0 };
+        let flags = if is_dir {
+            RenameFlags::EXCHANGE
+        } else {
+            RenameFlags::NONE
+        };
         let (from, to) = ((&*self.upper.work, &**temp), (self.upper_dir, &*self.name));
         access.lock_rename(from, to, flags)?.rename()
     }
@@ -607,7 +613,11 @@ impl<'a> Rename<'a> {
     /// Moves the upper objects, in one step.
     fn move_upper(&self, access: &mut WriteAccess<'_>) -> Result {
         let (old, new) = (&self.old, &self.new);
-        let flags = if self.exchange { RENAME_EXCHANGE } else { 0 };
+        let flags = if self.exchange {
+            RenameFlags::EXCHANGE
+        } else {
+            RenameFlags::NONE
+        };
         let mut rename = access.lock_rename(
             (old.upper_dir, &old.name),
             (new.upper_dir, &new.name),
@@ -633,9 +643,9 @@ impl<'a> Rename<'a> {
         // The whiteout at the new name may serve at the old one.
         let swap = over_whiteout && (is_dir || self.old_hides);
         if swap {
-            rename.set_flags(RENAME_EXCHANGE)?;
+            rename.set_flags(RenameFlags::EXCHANGE)?;
         } else if self.old_hides && !self.exchange {
-            rename.set_flags(RENAME_WHITEOUT)?;
+            rename.set_flags(RenameFlags::WHITEOUT)?;
         }
         rename.rename()?;
         if let Some(target) = self.target.filter(|_| !self.exchange) {

@@ -26,6 +26,7 @@ use crate::{
     vfs::{
         self,
         fileattr::{self, FileAttr, Flag},
+        flags::XattrFlags,
         lock::WriteAccess,
         xattr, Dentry, Inode, Path,
     },
@@ -61,7 +62,7 @@ pub(crate) fn write_protection(
 ) -> Result {
     let value = protection_of(attr).value();
     if !value.is_empty() {
-        return access.set_xattr(upper, names.protattr, value, 0);
+        return access.set_xattr(upper, names.protattr, value, XattrFlags::NONE);
     }
     match access.remove_xattr(upper, names.protattr) {
         Err(e) if e == ENODATA || e == EOPNOTSUPP => Ok(()),

@@ -14,7 +14,7 @@ use crate::{
     mount::{Mounting, Shown, PARAMETERS},
     readdir::OpenDirectory,
     vfs::{
-        self,
+        flags::FsFlags,
         fs_context::{Log, MountOperations, Parameter, Purpose, Value},
         lock::{Context, Nothing},
         seq,
@@ -28,7 +28,7 @@ use kernel::{error::Error, prelude::*, seq_file::SeqFile, sync::Arc};
 impl FileSystem for Rovl {
     const NAME: &'static CStr = c"rovl";
     const MAGIC: usize = 0x726f_766c;
-    const FLAGS: u32 = vfs::bindings::FS_ALLOW_IDMAP | vfs::bindings::FS_USERNS_MOUNT;
+    const FLAGS: FsFlags = FsFlags::ALLOW_IDMAP.with(FsFlags::USERNS_MOUNT);
     type Super = Overlay;
     type Inode = OverlayInode;
     type File = OpenFile;

@@ -26,6 +26,7 @@ use crate::{
     vfs::{
         self,
         completion::fatal_signal_pending,
+        flags::{RenameFlags, XattrFlags},
         inode::Kind,
         lock::{LockedName, MayLockDirectory, WriteAccess},
         readdir, Dentry, Inode, Path,
@@ -133,7 +134,7 @@ fn mark<'a>(object: Path<'_>, name: &CStr, value: &'a mut [u8]) -> Result<Option
 
 /// Marks a new directory opaque.
 pub(crate) fn set_opaque(access: &mut WriteAccess<'_>, names: &Names, dir: &Dentry) -> Result {
-    access.set_xattr(dir, names.opaque, marks::OPAQUE, 0)
+    access.set_xattr(dir, names.opaque, marks::OPAQUE, XattrFlags::NONE)
 }
 
 /// Marks an upper directory impure, once.
@@ -142,7 +143,12 @@ pub(crate) fn set_impure(access: &mut WriteAccess<'_>, dir: &Inode<Rovl>) -> Res
         return Ok(());
     }
     let upper = dir.data().upper().ok_or(EIO)?;
-    access.set_xattr(upper, layers::of(dir).names.impure, marks::IMPURE, 0)?;
+    access.set_xattr(
+        upper,
+        layers::of(dir).names.impure,
+        marks::IMPURE,
+        XattrFlags::NONE,
+    )?;
     dir.data().impure.store(true, Relaxed);
     Ok(())
 }
@@ -245,8 +251,8 @@ pub(crate) fn replace(
 ) -> Result {
     let temp = upper.make_temp_whiteout(access)?;
     let flags = match emptied {
-        Some(_) => vfs::bindings::RENAME_EXCHANGE,
-        None => 0,
+        Some(_) => RenameFlags::EXCHANGE,
+        None => RenameFlags::NONE,
     };
     let moved = access
         .lock_rename((&upper.work, &temp), (parent, name), flags)

@@ -15,9 +15,10 @@ use crate::{
     vfs::{
         acl::{self, Acl, AclOperations},
         attr::Attributes,
-        bindings::{S_ISGID, XATTR_CREATE, XATTR_REPLACE},
         fileattr::{FileAttr, FileattrOperations},
+        flags::XattrFlags,
         idmap::Idmap,
+        inode::SET_GID,
         lock::{Context, InodeLock, WriteAccess},
         xattr::{self, Buffer, XattrOperations},
         Dentry, Inode,
@@ -86,7 +87,7 @@ impl XattrOperations for Rovl {
         inode: &Inode<Rovl>,
         name: &CStr,
         value: Option<&[u8]>,
-        flags: i32,
+        flags: XattrFlags,
     ) -> Result {
         with_stored_name(layers::of(inode).names, name, |name| {
             check_presence(inode, name, flags)?;
@@ -117,9 +118,9 @@ impl XattrOperations for Rovl {
 /// Refuses a change of an attribute of a lower object that the upper filesystem
 /// would refuse after the copy-up: one that must be there and is not, or must
 /// not be there and is.
-fn check_presence(inode: &Inode<Rovl>, name: &CStr, flags: i32) -> Result {
-    let must_be_new = flags & XATTR_CREATE as i32 != 0;
-    let must_be_there = flags & XATTR_REPLACE as i32 != 0;
+fn check_presence(inode: &Inode<Rovl>, name: &CStr, flags: XattrFlags) -> Result {
+    let must_be_new = flags.has(XattrFlags::CREATE);
+    let must_be_there = flags.has(XattrFlags::REPLACE);
     let real = inode::real(inode)?;
     if real.is_upper || !(must_be_new || must_be_there) {
         return Ok(());
@@ -184,11 +185,11 @@ impl AclOperations for Rovl {
         // The upper filesystem will ask this about the mounter, who may.
         let drops_setgid = kind == acl::Kind::Access
             && acl.is_some()
-            && u32::from(inode.mode()) & S_ISGID != 0
+            && inode.mode() & SET_GID != 0
             && !acl::may_keep_setgid(inode, idmap);
         change_upper(ctx, dentry, inode, |access, upper| {
             if drops_setgid {
-                let mode = upper.positive()?.mode() & !(S_ISGID as u16);
+                let mode = upper.positive()?.mode() & !SET_GID;
                 access.set_attributes(upper, &mut Attributes::new().mode(mode))?;
             }
             access.set_acl(upper, kind, acl)

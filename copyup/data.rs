@@ -10,8 +10,9 @@ use super::{
 use crate::vfs::{
     self,
     attr::Attributes,
-    bindings,
     completion::fatal_signal_pending,
+    file_ops,
+    flags::OpenFlags,
     lock::{file_dentry, Context, Held},
     namei,
 };
@@ -38,7 +39,7 @@ impl Copy<'_> {
             return Ok(false);
         }
         lead.set_total(size.unsigned_abs());
-        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        let flags = OpenFlags::READ_ONLY | OpenFlags::LARGE_FILE;
         let from = self.source.open(ctx, flags, &self.layers.cred)?;
         if size == self.stat.size() && ctx.clone_data(&from, to, size) == Ok(size) {
             lead.add_done(0, size.unsigned_abs());
@@ -105,7 +106,7 @@ fn next_data<H: Held>(
         true => Err(EINTR),
         false => Ok(Some((from, size))),
     };
-    let start = match namei::llseek(ctx, from, pos, bindings::SEEK_DATA) {
+    let start = match namei::llseek(ctx, from, pos, file_ops::SEEK_DATA) {
         Ok(start) => start,
         Err(e) if e == ENXIO => return Ok(None),
         Err(_) => return cannot_tell(pos),
@@ -117,7 +118,7 @@ fn next_data<H: Held>(
         // Or it would go round for ever.
         return Err(EIO);
     }
-    match namei::llseek(ctx, from, start, bindings::SEEK_HOLE) {
+    match namei::llseek(ctx, from, start, file_ops::SEEK_HOLE) {
         Ok(end) => Ok(Some((start, end.clamp(start.saturating_add(1), size)))),
         Err(_) => cannot_tell(start),
     }

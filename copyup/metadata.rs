@@ -10,6 +10,7 @@ use crate::{
         self, acl,
         attr::Attributes,
         fileattr::FileAttr,
+        flags::XattrFlags,
         inode::Kind,
         lock::{Context, Held, WriteAccess},
         Dentry,
@@ -75,7 +76,7 @@ impl Copy<'_> {
                 Err(e) if name == CAPABILITY && (e == EINVAL || e == EOPNOTSUPP) => continue,
                 Err(e) => return Err(e),
             };
-            match access.set_xattr(to, name, &value, 0) {
+            match access.set_xattr(to, name, &value, XattrFlags::NONE) {
                 Err(e) if e == EOPNOTSUPP && is_optional(name) => {}
                 other => other?,
             }
@@ -126,7 +127,7 @@ impl Copy<'_> {
         origin: Option<KVec<u8>>,
     ) -> Result {
         let Some(value) = origin else { return Ok(()) };
-        match access.set_xattr(to, self.layers.names.origin, &value, 0) {
+        match access.set_xattr(to, self.layers.names.origin, &value, XattrFlags::NONE) {
             // Special files cannot have one on some filesystems: the number
             // changes at the next mount, nothing else.
             Err(e) if e == EOPNOTSUPP || e == EPERM => Ok(()),

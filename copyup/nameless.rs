@@ -10,6 +10,7 @@ use super::Copy;
 use crate::{
     vfs::{
         self,
+        flags::OpenFlags,
         inode::Kind,
         inode_ops::Link,
         lock::{file_dentry, Context, Held, LockedName, WriteAccess},
@@ -83,7 +84,7 @@ impl Copy<'_> {
             drop(access);
             let temp = Some(name);
             let made = Nameless { dentry, temp };
-            let flags = vfs::bindings::O_RDWR | vfs::bindings::O_LARGEFILE;
+            let flags = OpenFlags::READ_WRITE | OpenFlags::LARGE_FILE;
             let path = Path::new(&self.upper.layer.mnt, &made.dentry);
             match path.open(ctx, flags, &self.writer) {
                 Ok(file) => Ok((made, file)),

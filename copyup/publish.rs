@@ -31,6 +31,7 @@ use crate::{
     layers::Rovl,
     vfs::{
         dentry::Name,
+        flags::RenameFlags,
         lock::{Context, Held, WriteAccess},
         Dentry,
     },
@@ -151,7 +152,7 @@ impl Copy<'_> {
         copy_of: KBox<CopyOf>,
     ) -> Result<NotLinked> {
         let (from, to) = ((&*self.upper.work, &**temp), (&*place.dir, &*place.name));
-        let mut rename = match access.lock_rename(from, to, 0) {
+        let mut rename = match access.lock_rename(from, to, RenameFlags::NONE) {
             Err(e) if e == ENOENT => return self.is_taken(place, copy_of),
             other => other?,
         };

@@ -16,6 +16,7 @@ use crate::{
         cred::NewCred,
         fs_context::Log,
         in_use::{is_in_use, InUseMark},
+        inode_ops::Access,
         lock::{Context, Nothing},
         sget::Key,
         super_block::{NewSuperBlock, Operations, StatFs},
@@ -322,8 +323,8 @@ fn warn_if_in_use(lower: &Given, log: &Log<'_>) -> Result {
 
 /// Who may not write to a directory cannot keep others off it.
 fn check_writable(role: Role, given: &Given, log: &Log<'_>) -> Result {
-    let access = vfs::bindings::MAY_WRITE | vfs::bindings::MAY_EXEC;
-    vfs::attr::permission(given.path()?.borrow(), access as i32).map_err(|e| {
+    let access = Access::WRITE.and(Access::EXEC);
+    vfs::attr::permission(given.path()?.borrow(), access).map_err(|e| {
         let name = Quoted(&given.name);
         refuse!(
             log,

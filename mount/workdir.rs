@@ -19,8 +19,9 @@ use crate::{
         self,
         acl::Kind,
         attr::Attributes,
-        bindings::{RENAME_EXCHANGE, RENAME_WHITEOUT},
+        dir_ops::New,
         fileattr::Flag,
+        flags::{RenameFlags, XattrFlags},
         fs_context::Log,
         iterate::{for_each_entry, DirFile},
         lock::{Context, Nothing, WriteAccess},
@@ -75,7 +76,7 @@ impl Preparation<'_> {
         self.check_whiteouts(&mut access, &work)?;
         let prepared = Prepared {
             tmpfile: self.can_tmpfile(&mut access, &work),
-            rename_whiteout: self.can_rename(&mut access, &work, RENAME_WHITEOUT),
+            rename_whiteout: self.can_rename(&mut access, &work, RenameFlags::WHITEOUT),
             work,
         };
         self.report(&mut access, &prepared);
@@ -309,7 +310,7 @@ impl Preparation<'_> {
                 _ => {}
             }
         }
-        let mut attributes = Attributes::new().mode(vfs::bindings::S_IFDIR as u16);
+        let mut attributes = Attributes::new().mode(New::Directory { mode: 0 }.mode());
         access
             .set_attributes(&work, &mut attributes)
             .map_err(failed)?;
@@ -318,7 +319,7 @@ impl Preparation<'_> {
 
     fn check_xattrs(&self, access: &mut WriteAccess<'_>, work: &Dentry) -> Result {
         access
-            .set_xattr(work, self.names.opaque, b"0", 0)
+            .set_xattr(work, self.names.opaque, b"0", XattrFlags::NONE)
             .and_then(|()| access.remove_xattr(work, self.names.opaque))
             .map_err(|e| match ptr::eq(self.names, &names::USER) {
                 true => self.lacks(e, "cannot keep xattrs (user.overlay.*)"),
@@ -344,12 +345,12 @@ impl Preparation<'_> {
     }
 
     /// Whether the filesystem has a flag of `renameat2`. Leaves nothing behind.
-    fn can_rename(&self, access: &mut WriteAccess<'_>, work: &Dentry, flag: u32) -> bool {
+    fn can_rename(&self, access: &mut WriteAccess<'_>, work: &Dentry, flag: RenameFlags) -> bool {
         const NAMES: [&[u8]; 2] = [b"#from", b"#to"];
         let [from, to] = NAMES;
         let mut try_out = || {
             access.lock_name(work, from)?.create(0)?;
-            if flag == RENAME_EXCHANGE {
+            if flag == RenameFlags::EXCHANGE {
                 access.lock_name(work, to)?.create(0)?;
             }
             access.lock_rename((work, from), (work, to), flag)?.rename()
@@ -373,7 +374,7 @@ impl Preparation<'_> {
     #[inline(never)]
     fn report(&self, access: &mut WriteAccess<'_>, prepared: &Prepared) {
         let work = &prepared.work;
-        let exchange = self.can_rename(access, work, RENAME_EXCHANGE);
+        let exchange = self.can_rename(access, work, RenameFlags::EXCHANGE);
         let sb = work.super_block();
         let lacks = [
             (

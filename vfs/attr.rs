@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/stat.h`](srctree/include/linux/stat.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{bindings as b, idmap::Idmap, Dentry, Inode, Path, SuperBlock};
+use super::{bindings as b, idmap::Idmap, inode_ops::Access, Dentry, Inode, Path, SuperBlock};
 use kernel::{error::to_result, prelude::*};
 
 pub(crate) use super::bindings::{kgid_t, kuid_t, timespec64};
@@ -153,15 +153,16 @@ impl Stat {
         unsafe { &mut *ptr.cast() }
     }
 
-    /// `vfs_getattr`: asks the security modules, then the filesystem of `path`, with
+    /// `vfs_getattr`: asks the security modules, then the filesystem of `path` for
+    /// `STATX_BASIC_STATS`, with
     /// the credentials in force. It is too large for the stack of whoever goes on to do
     /// something long.
-    pub(crate) fn boxed(path: Path<'_>, request_mask: u32, flags: u32) -> Result<KBox<Self>> {
+    pub(crate) fn boxed(path: Path<'_>) -> Result<KBox<Self>> {
         path.inode()?;
         let mut stat: KBox<Self> = KBox::init(pin_init::init_zeroed(), GFP_KERNEL)?;
         let path = path.as_c();
         // SAFETY: the path is valid and positive, the buffer is ours.
-        to_result(unsafe { b::vfs_getattr(&path, &mut stat.0, request_mask, flags) })?;
+        to_result(unsafe { b::vfs_getattr(&path, &mut stat.0, b::STATX_BASIC_STATS, 0) })?;
         Ok(stat)
     }
 
@@ -277,8 +278,8 @@ pub(crate) fn next_ino() -> u64 {
 }
 
 /// `inode_permission` on the filesystem below, with the credentials in force.
-pub(crate) fn permission(path: Path<'_>, mask: i32) -> Result {
+pub(crate) fn permission(path: Path<'_>, access: Access) -> Result {
     let inode: &Inode = path.inode()?;
     // SAFETY: mount and inode are valid; the caller may sleep.
-    to_result(unsafe { b::inode_permission(path.mnt.idmap(), inode.as_ptr(), mask) })
+    to_result(unsafe { b::inode_permission(path.mnt.idmap(), inode.as_ptr(), access.mask()) })
 }

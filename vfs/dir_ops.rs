@@ -13,6 +13,7 @@ use super::{
     file::TmpFile,
     file_ops::{self, FileOperations},
     fileattr,
+    flags::RenameFlags,
     idmap::Idmap,
     inode_ops::{InodeOperations, Table as InodeTable},
     lock::{Context, DirectoryLock, Nothing},
@@ -69,7 +70,7 @@ pub(crate) trait DirOperations: InodeOperations + FileOperations {
         ctx: &mut Context<DirectoryLock>,
         old: (&Inode<Self>, &Dentry<Self>),
         new: (&Inode<Self>, &Dentry<Self>),
-        flags: u32,
+        flags: RenameFlags,
     ) -> Result;
 
     /// `->tmpfile`: a file without a name in the directory `parent`, to be
@@ -318,7 +319,12 @@ impl<F: DirOperations> Table<F> {
         let old = unsafe { Dentry::<F>::from_raw(old) };
         // SAFETY: pinned by the caller.
         let new = unsafe { Dentry::<F>::from_raw(new) };
-        to_int(F::rename(&mut ctx, (old_dir, old), (new_dir, new), flags))
+        to_int(F::rename(
+            &mut ctx,
+            (old_dir, old),
+            (new_dir, new),
+            RenameFlags::from_raw(flags),
+        ))
     }
 
     /// # Safety

@@ -7,7 +7,9 @@
 //! [`include/linux/backing-file.h`](srctree/include/linux/backing-file.h)
 
 use super::{
-    bindings as b, from_count,
+    bindings as b,
+    flags::OpenFlags,
+    from_count,
     lock::{file_inode, Context, Held, LockedInode, MayLockDirectory, WriteAccess},
     Dentry, FileSystem, Inode, Path,
 };
@@ -21,8 +23,6 @@ use kernel::{
     sync::aref::ARef,
     types::Opaque,
 };
-
-pub(crate) use super::bindings::{O_ACCMODE, O_APPEND, O_DIRECT, O_NOATIME, O_TRUNC};
 
 /// `struct file` of a filesystem of type `F`: open, or being opened.
 ///
@@ -67,9 +67,9 @@ impl<F: FileSystem> UserFile<F> {
     }
 
     /// `f_flags`: `O_*`, as they are now; `F_SETFL` changes some of them.
-    pub(crate) fn flags(&self) -> u32 {
+    pub(crate) fn flags(&self) -> OpenFlags {
         // SAFETY: the file is valid; an aligned word that C reads the same way.
-        unsafe { (&raw const (*self.as_ptr()).f_flags).read_volatile() }
+        OpenFlags::from_raw(unsafe { (&raw const (*self.as_ptr()).f_flags).read_volatile() })
     }
 
     /// `FMODE_WRITE`: opened for writing.
@@ -80,7 +80,7 @@ impl<F: FileSystem> UserFile<F> {
 
     /// `__FMODE_EXEC`: opened to be executed.
     pub(crate) fn is_executed(&self) -> bool {
-        self.flags() & b::FMODE_EXEC != 0
+        self.flags().has(OpenFlags::EXECUTED)
     }
 
     /// Whether reading from the file may change its access time: the one question
@@ -90,7 +90,7 @@ impl<F: FileSystem> UserFile<F> {
         let mnt = unsafe { (*self.as_ptr()).__bindgen_anon_1.f_path.mnt };
         // SAFETY: the mount is valid; an aligned word that C reads the same way.
         let mnt_flags = unsafe { (&raw const (*mnt).mnt_flags).read_volatile() };
-        self.flags() & O_NOATIME == 0 && mnt_flags as u32 & b::MNT_NOATIME == 0
+        !self.flags().has(OpenFlags::NO_ATIME) && mnt_flags as u32 & b::MNT_NOATIME == 0
     }
 
     /// `file_accessed`: the file has been read from.
@@ -115,11 +115,12 @@ impl<F: FileSystem> UserFile<F> {
         &self,
         _context: &mut Context<H>,
         path: Path<'_>,
-        flags: u32,
+        flags: OpenFlags,
         cred: &Credential,
     ) -> Result<ARef<File>> {
         path.may_open(flags, cred)?;
         let path = path.as_c();
+        let flags = flags.raw();
         // SAFETY: the file has its path, `path` is positive (checked), and the callee
         // takes references of its own.
         let file =
@@ -139,16 +140,17 @@ impl<F: FileSystem> UserFile<F> {
     pub(crate) fn open_backing_unnoticed(
         &self,
         path: Path<'_>,
-        flags: u32,
+        flags: OpenFlags,
         cred: &Credential,
     ) -> Result<ARef<File>> {
         path.may_open(flags, cred)?;
         let below = path.inode()?.flags();
         let may_change = below & b::S_IMMUTABLE == 0;
-        let may_overwrite = below & b::S_APPEND == 0 || flags & O_APPEND != 0;
-        if flags & O_ACCMODE != b::O_RDONLY && !(may_change && may_overwrite) {
+        let may_overwrite = below & b::S_APPEND == 0 || flags.has(OpenFlags::APPEND);
+        if flags.has(OpenFlags::ACCESS_MODE) && !(may_change && may_overwrite) {
             return Err(EPERM);
         }
+        let flags = flags.raw();
         let path = path.as_c();
         let how = (flags | b::O_NONBLOCK) as c_int;
         // SAFETY: the user file is valid; the result is ours alone.
@@ -282,8 +284,10 @@ impl Drop for Unopened {
 
 /// The flags with which the backing file of a file with `flags` is opened:
 /// without those that make or empty a file.
-pub(crate) fn backing_flags(flags: u32) -> u32 {
-    flags & !(b::O_CREAT | b::O_EXCL | b::O_NOCTTY | b::O_TRUNC)
+pub(crate) fn backing_flags(flags: OpenFlags) -> OpenFlags {
+    flags.without(
+        OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::NO_CTTY | OpenFlags::TRUNCATE,
+    )
 }
 
 /// A file of `F` that `->tmpfile` is to open: it has a path, to a dentry that is
@@ -325,7 +329,8 @@ impl<'a, F: FileSystem> TmpFile<'a, F> {
         access.check_directory(parent)?;
         let parent = Path::new(access.mnt(), parent).as_c();
         // SAFETY: the file is the caller's, its flags are set (type invariant).
-        let flags = backing_flags(unsafe { (*self.0.as_ptr()).f_flags });
+        let flags = OpenFlags::from_raw(unsafe { (*self.0.as_ptr()).f_flags });
+        let flags = backing_flags(flags).raw();
         // SAFETY: the file has its path, the parent is a directory (checked) of the
         // mount that may be written to, and the callee takes references of its own.
         let file = unsafe {
@@ -359,13 +364,14 @@ pub(crate) fn can_direct_io(file: &File) -> bool {
 /// Gives an open file the `O_DIRECT` and `O_APPEND` of `flags`, as `F_SETFL` does:
 /// `O_DIRECT` only where there is direct I/O, and `O_APPEND` stays with a file that may
 /// be written to in no other way (`IS_APPEND`).
-pub(crate) fn set_flags(file: &File, flags: u32) {
+pub(crate) fn set_flags(file: &File, flags: OpenFlags) {
+    let flags = flags.raw();
     let mut mask = 0;
     if can_direct_io(file) {
-        mask |= O_DIRECT;
+        mask |= b::O_DIRECT;
     }
     if file_inode(file).flags() & b::S_APPEND == 0 {
-        mask |= O_APPEND;
+        mask |= b::O_APPEND;
     }
     if (file.flags() ^ flags) & mask != 0 {
         // SAFETY: the file is open, and could have been opened with these flags; takes

@@ -78,6 +78,9 @@ pub(crate) fn is_directory(mode: u16) -> bool {
     u32::from(mode) & b::S_IFMT == b::S_IFDIR
 }
 
+/// `S_ISGID`, of a mode.
+pub(crate) const SET_GID: u16 = b::S_ISGID as u16;
+
 /// `S_ISCHR`.
 pub(crate) fn is_char_device(mode: u16) -> bool {
     u32::from(mode) & b::S_IFMT == b::S_IFCHR

@@ -73,6 +73,16 @@ pub(crate) trait InodeOperations:
 pub(crate) struct Access(c_int);
 
 impl Access {
+    pub(crate) const READ: Self = Self(b::MAY_READ as c_int);
+    pub(crate) const WRITE: Self = Self(b::MAY_WRITE as c_int);
+    pub(crate) const EXEC: Self = Self(b::MAY_EXEC as c_int);
+    pub(crate) const OPEN: Self = Self(b::MAY_OPEN as c_int);
+    pub(super) const APPEND: Self = Self(b::MAY_APPEND as c_int);
+
+    pub(crate) const fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
     pub(crate) fn wants_write(self) -> bool {
         self.0 & b::MAY_WRITE as c_int != 0
     }
@@ -85,7 +95,7 @@ impl Access {
 
     /// For who may sleep: an inode that is counted is not asked as one of which the
     /// list may go away meanwhile.
-    pub(crate) fn mask(self) -> c_int {
+    pub(super) fn mask(self) -> c_int {
         self.0 & !(b::MAY_NOT_BLOCK as c_int)
     }
 

@@ -11,6 +11,7 @@ use super::{
     cred::with_creds,
     file::may_open_noatime,
     from_count,
+    inode_ops::Access,
     lock::{file_dentry, Context, Held, MayLockDirectory},
     readdir::DirContext,
     Dentry, Path,
@@ -75,7 +76,7 @@ impl DirFile {
             return Err(ENOTDIR);
         }
         let may_leave_atime = with_creds(cred, || {
-            permission(path, (b::MAY_READ | b::MAY_OPEN) as i32)?;
+            permission(path, Access::READ.and(Access::OPEN))?;
             may_open_noatime(path)
         })?;
         let mut flags = b::O_RDONLY | b::O_DIRECTORY | b::O_LARGEFILE;

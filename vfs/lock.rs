@@ -48,8 +48,13 @@
 
 use super::compat::ESTALE;
 use super::{
-    attr::Attributes, bindings as b, dentry::qstr, from_count, namei::DirTimes, xattr, Dentry,
-    FileSystem, Inode, Mount, Path,
+    attr::Attributes,
+    bindings as b,
+    dentry::qstr,
+    flags::{RenameFlags, XattrFlags},
+    from_count,
+    namei::DirTimes,
+    xattr, Dentry, FileSystem, Inode, Mount, Path,
 };
 use core::{
     marker::PhantomData,
@@ -355,7 +360,7 @@ impl<'c> WriteAccess<'c> {
         &'w mut self,
         (old_parent, old_name): (&Dentry, &[u8]),
         (new_parent, new_name): (&Dentry, &[u8]),
-        flags: u32,
+        flags: RenameFlags,
     ) -> Result<LockedRename<'w>> {
         self.check_directory(old_parent)?;
         self.check_directory(new_parent)?;
@@ -364,7 +369,7 @@ impl<'c> WriteAccess<'c> {
         rd.mnt_idmap = self.idmap();
         rd.old_parent = old_parent.as_ptr();
         rd.new_parent = new_parent.as_ptr();
-        rd.flags = flags;
+        rd.flags = flags.raw();
         let (mut old, mut new) = (qstr(old_name), qstr(new_name));
         // SAFETY: both parents are positive directory dentries of this mount's
         // filesystem (checked), none of it is locked by us, and `rd` is filled in as
@@ -437,7 +442,7 @@ impl<'c> WriteAccess<'c> {
         dentry: &Dentry,
         name: &CStr,
         value: &[u8],
-        flags: i32,
+        flags: XattrFlags,
     ) -> Result {
         self.inode_of(dentry)?;
         if name.count_bytes() > xattr::NAME_MAX {
@@ -455,7 +460,7 @@ impl<'c> WriteAccess<'c> {
                 name.as_char_ptr(),
                 value.as_ptr().cast(),
                 value.len(),
-                flags,
+                flags.raw() as i32,
             )
         })
     }
@@ -664,10 +669,10 @@ unsafe fn set_locked_times(
 }
 
 /// As `renameat2` checks its flags: an exchange is nothing else as well.
-fn check_rename_flags(flags: u32) -> Result {
-    let known = b::RENAME_NOREPLACE | b::RENAME_EXCHANGE | b::RENAME_WHITEOUT;
-    let exchange = flags & b::RENAME_EXCHANGE != 0;
-    if flags & !known != 0 || (exchange && flags != b::RENAME_EXCHANGE) {
+fn check_rename_flags(flags: RenameFlags) -> Result {
+    let known = RenameFlags::NO_REPLACE | RenameFlags::EXCHANGE | RenameFlags::WHITEOUT;
+    let exchange = flags.has(RenameFlags::EXCHANGE);
+    if flags.without(known) != RenameFlags::NONE || (exchange && flags != RenameFlags::EXCHANGE) {
         return Err(EINVAL);
     }
     Ok(())
@@ -725,12 +730,12 @@ impl LockedRename<'_> {
     /// # Errors
     ///
     /// `ENOENT` for `RENAME_EXCHANGE` without something at the new name.
-    pub(crate) fn set_flags(&mut self, flags: u32) -> Result {
+    pub(crate) fn set_flags(&mut self, flags: RenameFlags) -> Result {
         check_rename_flags(flags)?;
-        if flags & b::RENAME_EXCHANGE != 0 && self.new_name().is_negative() {
+        if flags.has(RenameFlags::EXCHANGE) && self.new_name().is_negative() {
             return Err(ENOENT);
         }
-        self.rd.flags = flags;
+        self.rd.flags = flags.raw();
         Ok(())
     }
 

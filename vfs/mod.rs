@@ -21,7 +21,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod attr;
-pub(crate) mod bindings;
+mod bindings;
 pub(crate) mod compat;
 pub(crate) mod completion;
 pub(crate) mod cred;
@@ -32,6 +32,7 @@ pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod file_ops;
 pub(crate) mod fileattr;
+pub(crate) mod flags;
 pub(crate) mod fs_context;
 pub(crate) mod idmap;
 pub(crate) mod in_use;

@@ -5,13 +5,11 @@
 //! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
 use super::{
-    attr, bindings as b, cred::with_creds, dentry::qstr, lock::MayLockDirectory, Dentry, Inode,
-    Path,
+    attr, bindings as b, cred::with_creds, dentry::qstr, flags::OpenFlags, inode_ops::Access,
+    lock::MayLockDirectory, Dentry, Inode, Path,
 };
 use core::ptr::NonNull;
-use kernel::{
-    cred::Credential, error::from_err_ptr, ffi::c_int, fs::File, prelude::*, sync::aref::ARef,
-};
+use kernel::{cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
 
 impl Path<'_> {
     /// `lookup_one_positive_unlocked`: the object `name` in this directory.
@@ -43,13 +41,13 @@ impl Path<'_> {
     pub(crate) fn open(
         &self,
         _may_lock: &mut impl MayLockDirectory,
-        flags: u32,
+        flags: OpenFlags,
         cred: &Credential,
     ) -> Result<ARef<File>> {
         self.may_open(flags, cred)?;
         let path = self.as_c();
         // SAFETY: the path is valid and positive (checked).
-        let file = unsafe { b::kernel_file_open(&path, flags as i32, cred.as_ptr()) };
+        let file = unsafe { b::kernel_file_open(&path, flags.raw() as i32, cred.as_ptr()) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(EIO)?;
         // SAFETY: a counted file that only we know, so no `fdget_pos` is on it.
         Ok(unsafe { ARef::from_raw(file.cast()) })
@@ -57,19 +55,18 @@ impl Path<'_> {
 
     /// What `open(2)` asks, and `vfs_open` does not: whether `cred` may open the
     /// object with `flags`.
-    pub(super) fn may_open(&self, flags: u32, cred: &Credential) -> Result {
-        let access = match flags & b::O_ACCMODE {
-            b::O_RDONLY if flags & b::FMODE_EXEC != 0 => b::MAY_EXEC,
-            b::O_RDONLY => b::MAY_READ,
-            b::O_WRONLY => b::MAY_WRITE,
-            _ => b::MAY_READ | b::MAY_WRITE,
+    pub(super) fn may_open(&self, flags: OpenFlags, cred: &Credential) -> Result {
+        let access = match flags.raw() & b::O_ACCMODE {
+            b::O_RDONLY if flags.has(OpenFlags::EXECUTED) => Access::EXEC,
+            b::O_RDONLY => Access::READ,
+            b::O_WRONLY => Access::WRITE,
+            _ => Access::READ.and(Access::WRITE),
         };
-        let append = match flags & b::O_APPEND {
-            0 => 0,
-            _ => b::MAY_APPEND,
+        let access = match flags.has(OpenFlags::APPEND) {
+            true => access.and(Access::APPEND),
+            false => access,
         };
-        let mask = (access | append | b::MAY_OPEN) as c_int;
-        with_creds(cred, || attr::permission(*self, mask))
+        with_creds(cred, || attr::permission(*self, access.and(Access::OPEN)))
     }
 
     /// `touch_atime`: the object is being read.

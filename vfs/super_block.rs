@@ -10,6 +10,7 @@ use super::{
     dentry_ops::{self, DentryOperations},
     dir_ops::DirOperations,
     file_ops::FileOperations,
+    flags::FsFlags,
     fs_context::{self, MountOperations},
     inode::Slot,
     inode_ops::InodeOperations,
@@ -37,7 +38,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `s_magic`, what `statfs` reports as the type.
     const MAGIC: usize;
     /// `FS_USERNS_MOUNT`, `FS_ALLOW_IDMAP`, ...
-    const FLAGS: u32;
+    const FLAGS: FsFlags;
     /// Kept by a superblock (`s_fs_info`).
     type Super: Send + Sync;
     /// Kept by an inode, next to it in memory.
@@ -477,7 +478,7 @@ impl<F: Operations> FileSystemType<F> {
         Self {
             fs_type: UnsafeCell::new(b::file_system_type {
                 name: kernel::str::as_char_ptr_in_const_context(F::NAME),
-                fs_flags: F::FLAGS as c_int,
+                fs_flags: F::FLAGS.raw() as c_int,
                 owner: compat::THIS_MODULE,
                 init_fs_context: Some(fs_context::init::<F>),
                 parameters: F::PARAMETERS.as_ptr().cast(),

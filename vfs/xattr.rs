@@ -13,7 +13,9 @@
 
 use super::compat::{ECANCELED, EOPNOTSUPP};
 use super::{
-    bindings as b, from_count,
+    bindings as b,
+    flags::XattrFlags,
+    from_count,
     lock::{Context, InodeLock},
     to_count, to_int, Dentry, FileSystem, Inode, Path,
 };
@@ -254,7 +256,7 @@ pub(crate) trait XattrOperations: FileSystem {
         inode: &Inode<Self>,
         name: &CStr,
         value: Option<&[u8]>,
-        flags: c_int,
+        flags: XattrFlags,
     ) -> Result;
 
     /// `listxattr(2)`: the names one after the other, each with its NUL, those
@@ -339,7 +341,14 @@ impl<F: XattrOperations> Handlers<F> {
         // SAFETY: an entry point of the VFS, which holds the inode's lock
         // (`locking.rst`, "xattr_handler operations").
         let mut ctx = unsafe { Context::<InodeLock>::enter() };
-        to_int(F::set(&mut ctx, dentry, inode, name, value, flags))
+        to_int(F::set(
+            &mut ctx,
+            dentry,
+            inode,
+            name,
+            value,
+            XattrFlags::from_raw(flags as u32),
+        ))
     }
 }
 

@@ -6,7 +6,7 @@
 // error: error[E0499]
 #![allow(unused_imports)]
 
-use crate::vfs::{lock::*, Dentry, Mount, Path};
+use crate::vfs::{flags::OpenFlags, lock::*, Dentry, Mount, Path};
 use kernel::{cred::Credential, prelude::*};
 
 #[expect(dead_code)]
@@ -18,7 +18,7 @@ fn case(
 ) -> Result {
     let mut access = ctx.want_write(mnt)?;
     let name = access.lock_name(dir, b"a")?;
-    path.open(ctx, 0, cred)?;
+    path.open(ctx, OpenFlags::READ_ONLY, cred)?;
     drop(name);
     Ok(())
 }
