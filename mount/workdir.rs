@@ -143,7 +143,7 @@ impl Preparation<'_> {
                     path.extend_from_slice(name, GFP_KERNEL)
                 }
             })
-            .and_then(|()| Ok(path.push(0, GFP_KERNEL)?));
+            .and_then(|()| path.push(0, GFP_KERNEL));
         let path = match CStr::from_bytes_with_nul(&path) {
             Ok(path) if made.is_ok() => path,
             _ => c"work",

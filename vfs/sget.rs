@@ -324,8 +324,8 @@ pub(super) unsafe fn get<F: Operations>(
     // SAFETY: locked by the VFS for this call.
     unsafe { (*fc).s_fs_info = info.cast() };
     // SAFETY: as above; both callbacks expect what has been put there.
-    let sb =
-        from_err_ptr(unsafe { b::sget_fc(fc.cast(), Some(Info::<F>::test), Some(Info::<F>::set)) });
+    let sb = unsafe { b::sget_fc(fc.cast(), Some(Info::<F>::test), Some(Info::<F>::set)) };
+    let sb = from_err_ptr(sb);
     // SAFETY: as above. Taken by a new superblock only.
     let left = unsafe { core::mem::replace(&mut (*fc).s_fs_info, core::ptr::null_mut()) };
     let is_new = left.is_null();
