@@ -11,6 +11,6 @@ use kernel::prelude::*;
 
 #[expect(dead_code)]
 fn case(sb: &SuperBlock<Rovl>, data: OverlayInode) -> Result {
-    sb.get_inode(|other: &OverlayInode| other.is_merged(), data)?;
+    sb.insert_inode(|other: &OverlayInode| other.is_merged(), data)?;
     Ok(())
 }
