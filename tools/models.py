@@ -48,7 +48,7 @@ class Configuration:
 
 CONFIGURATIONS = (
     # Every change of names at once; freezing meets all of them.
-    Configuration("names", "COPIERS=2 UNLINKER OVER AWAY READER FREEZER"),
+    Configuration("names", "COPIERS=2 UNLINKER OVER AWAY FREEZER"),
     Configuration("names_temp", "COPIERS=2 UNLINKER OVER AWAY READER TEMP_NAME"),
     Configuration("crowd", "COPIERS=3 UNLINKER OVER CHUNKS=1"),
     # A caller that comes with the inode locked.

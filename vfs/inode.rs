@@ -222,7 +222,7 @@ pub(super) struct Slot<F: FileSystem> {
     backing: Atomic<*mut b::inode>,
     /// See [`NewInode::set_idmaps`].
     idmaps: Idmaps,
-    /// By what [`SuperBlock::get_inode`] finds it.
+    /// By what [`SuperBlock::find_inode`] finds it.
     key: Atomic<u64>,
     live: bool,
     data: MaybeUninit<F::Inode>,
