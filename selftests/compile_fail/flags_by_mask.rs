@@ -6,10 +6,10 @@
 // error: error[E0061]
 #![allow(unused_imports)]
 
-use crate::vfs::file;
+use crate::vfs::{file, flags::OpenFlags};
 use kernel::{fs::File, prelude::*};
 
 #[expect(dead_code)]
-fn case(file: &File) {
-    file::set_flags(file, u32::MAX, file::O_DIRECT);
+fn case(file: &File, (mask, flags): (OpenFlags, OpenFlags)) {
+    file::set_flags(file, mask, flags);
 }
