@@ -5,14 +5,14 @@
 // error: error[E0499]
 #![allow(unused_imports)]
 
-use crate::vfs::{lock::*, Dentry, Mount};
+use crate::vfs::{flags::XattrFlags, lock::*, Dentry, Mount};
 use kernel::{fs::File, prelude::*};
 
 #[expect(dead_code)]
 fn case(ctx: &mut Context<Nothing>, mnt: &Mount, dir: &Dentry) -> Result {
     let mut access = ctx.want_write(mnt)?;
     let name = access.lock_name(dir, b"a")?;
-    access.set_xattr(dir, c"trusted.a", b"y", 0)?;
+    access.set_xattr(dir, c"trusted.a", b"y", XattrFlags::NONE)?;
     drop(name);
     Ok(())
 }
