@@ -273,13 +273,21 @@ pub(crate) fn check_mutable(inode: &Inode<Rovl>) -> Result {
 /// layer just before.
 #[pin_data]
 pub(crate) struct Copied {
-    /// The key of the inode, by the address of the inode of the copy.
+    /// By the address of the inode of the copy.
     #[pin]
-    table: SpinLock<RBTree<usize, u64>>,
+    table: SpinLock<RBTree<usize, Original>>,
     /// There has been one.
     any: Atomic<bool>,
     /// For keys that are no address.
     serial: Atomic<u64>,
+}
+
+/// The inode of which something is the copy.
+#[derive(Clone, Copy)]
+struct Original {
+    key: u64,
+    /// Where its [`OverlayInode`] is: another may get the key when this one goes.
+    data: usize,
 }
 
 impl Copied {
@@ -294,13 +302,15 @@ impl Copied {
         )
     }
 
-    /// The key of the inode of which `upper` is the copy.
-    fn key_of(&self, upper: &Inode) -> Option<u64> {
+    /// The inode of which `upper` is the copy. It may not have been announced yet.
+    fn find(&self, sb: &SuperBlock<Rovl>, upper: &Inode) -> Option<ARef<Inode<Rovl>>> {
         // Whoever sees a copy sees what was stored before it got its name.
         if !self.any.load(Relaxed) {
             return None;
         }
-        self.table.lock().get(&address(upper)).copied()
+        let original = self.table.lock().get(&address(upper)).copied()?;
+        let found = sb.find_inode(original.key)?;
+        (data_address(found.data()) == original.data).then_some(found)
     }
 
     /// A key by which no lookup finds an inode, unless it is copied up. Addresses are
@@ -312,6 +322,10 @@ impl Copied {
 
 fn address(inode: &Inode) -> usize {
     inode.as_ptr().addr()
+}
+
+fn data_address(data: &OverlayInode) -> usize {
+    core::ptr::from_ref(data).addr()
 }
 
 /// A copy that is known to be that of an inode, for as long as this lives.
@@ -328,7 +342,11 @@ impl CopyOf {
     pub(crate) fn register(inode: &Inode<Rovl>, upper: &Dentry) -> Result<KBox<Self>> {
         let copied = &inode.sb().data().copied;
         let key = address(upper.positive()?);
-        let node = RBTreeNode::new(key, inode.key(), GFP_KERNEL)?;
+        let original = Original {
+            key: inode.key(),
+            data: data_address(inode.data()),
+        };
+        let node = RBTreeNode::new(key, original, GFP_KERNEL)?;
         let made = KBox::new(
             Self {
                 copied: copied.clone(),
@@ -418,8 +436,7 @@ impl<'a> Sought<'a> {
     /// layer that somebody else has changed.
     fn is(&self, found: &OverlayInode) -> bool {
         if self.is_upper {
-            // A copy that is about to be announced is found already.
-            return found.upper().is_none_or(|upper| self.is_of(upper));
+            return found.upper().is_some_and(|upper| self.is_of(upper));
         }
         let lower = found.lower.first().map(|lower| &*lower.dentry);
         lower.is_some_and(|lower| {
@@ -442,11 +459,8 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
     };
     let sought = Sought::new(&top, is_upper)?;
     if is_upper {
-        let copy_of = copied.key_of(sought.below);
-        if let Some(inode) = copy_of.and_then(|key| sb.find_inode(key)) {
-            if sought.is(inode.data()) {
-                return Ok(inode);
-            }
+        if let Some(inode) = copied.find(sb, sought.below) {
+            return Ok(inode);
         }
     }
     let mut key = sought.key();
