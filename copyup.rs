@@ -137,6 +137,7 @@ fn copy_up_one<H: Held>(
             return Ok(false);
         }
         match table.enter(dentry)? {
+            Role::Done => return Ok(false),
             // Whoever waited looks at what came of it: if it failed, he tries
             // himself, with his own credentials and limits.
             Role::Waiter(record) => {
@@ -183,10 +184,6 @@ fn lead_copy<H: Held>(
     lead: &Leadership<'_>,
 ) -> Result<bool> {
     let inode = dentry.node()?;
-    if inode.data().upper().is_some() {
-        // The one before us was done between our look and our entry.
-        return Ok(false);
-    }
     // Splicing ends at any signal, and the caller would begin again; a timer that is
     // faster than the copy would keep it from ever being done.
     let _uninterrupted = vfs::task::SignalsHeld::new();

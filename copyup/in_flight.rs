@@ -71,6 +71,8 @@ pub(crate) struct Record {
 pub(crate) enum Role<'a> {
     Leader(Leadership<'a>),
     Waiter(Arc<Record>),
+    /// There is nothing to do: another was done just now.
+    Done,
 }
 
 /// The right, and the duty, to copy an object. Ends the record when dropped,
@@ -123,6 +125,10 @@ impl InFlight {
         let mut table = self.table.lock();
         if let Some(record) = table.get(&key) {
             return Ok(Role::Waiter(record.clone()));
+        }
+        // Who ended a record since the caller's look has announced the copy before.
+        if inode.data().upper().is_some() {
+            return Ok(Role::Done);
         }
         table.insert(node);
         drop(table);
