@@ -239,7 +239,7 @@ inline copy_up_one()
 				record = table[o];
 #endif
 				if
-				:: record == 0 -> table[o] = c
+				:: record == 0 && upper[o] == NOTHING -> table[o] = c
 				:: else -> c = NOTHING
 				fi
 			}
@@ -268,6 +268,7 @@ end_waits:
 			:: result != OK -> break
 			:: else		/* look at the object again */
 			fi
+		:: record == 0 && c == NOTHING -> break	/* done just now */
 		:: else ->
 			lead_copy();
 			c = NOTHING;
@@ -293,26 +294,22 @@ inline lead_copy()
 		assert(!copying[o]);
 		copying[o] = true
 	};
+	create_nameless();
 	if
-	:: upper[o] != NOTHING
-	:: else ->
-		create_nameless();
-		if
-		:: result == OK && o != D -> copy_data()
-		:: else
-		fi;
-		if
-		:: result == OK -> copy_metadata()
-		:: else
-		fi;
-		if
-		:: result == OK -> publish()
-		:: else
-		fi;
-		if
-		:: result != OK && copy[c].temp -> discard()
-		:: else
-		fi
+	:: result == OK && o != D -> copy_data()
+	:: else
+	fi;
+	if
+	:: result == OK -> copy_metadata()
+	:: else
+	fi;
+	if
+	:: result == OK -> publish()
+	:: else
+	fi;
+	if
+	:: result != OK && copy[c].temp -> discard()
+	:: else
 	fi;
 #ifndef MUTANT_RECORD_ENDS_BEFORE_ANNOUNCE
 	end_record()
