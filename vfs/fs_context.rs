@@ -356,7 +356,14 @@ impl<F: Operations> Table<F> {
                 // SAFETY: active, and of `F`.
                 let mounted = unsafe { SuperBlock::<F>::from_raw(sb.as_ptr()) };
                 let readonly = flags & b::SB_RDONLY as u32 != 0;
-                let reused = F::reuse(mounting, mounted, readonly, &log);
+                // SAFETY: `sget_fc` has locked it and made sure that it is active and has a root.
+                let reused = match unsafe { sget::has_same_security(fc, sb.as_ptr()) } {
+                    true => F::reuse(mounting, mounted, readonly, &log),
+                    false => {
+                        let why = fmt!("mounted already with other options of security modules");
+                        Err(log.refuse(EBUSY, why))
+                    }
+                };
                 (sb.as_ptr(), reused.map(|()| false))
             }
         };

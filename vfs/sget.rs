@@ -242,8 +242,7 @@ impl<F: Operations> Info<F> {
             return 0;
         }
         if mine.is_same(theirs) {
-            // SAFETY: as NFS calls it, from here.
-            return (unsafe { b::security_sb_mnt_opts_compat(sb, (*fc).security) } == 0).into();
+            return 1;
         }
         // SAFETY: an atomic counter; once it is zero it stays so.
         let active = unsafe { (&raw const (*sb).s_active.counter).read_volatile() };
@@ -289,6 +288,18 @@ impl<F: Operations> Info<F> {
         // SAFETY: as `sget_fc` expects it for a filesystem without a device.
         unsafe { b::set_anon_super_fc(sb, fc) }
     }
+}
+
+/// Whether the options of security modules (`context=`) are those that a superblock was mounted with.
+/// Not for `test`: modules look at the root, which a dying superblock has no more, and may sleep.
+///
+/// # Safety
+///
+/// `fc` is a configuration that the VFS has locked, `sb` is active and has a root; `s_umount` of it
+/// is held.
+pub(super) unsafe fn has_same_security(fc: *mut b::fs_context, sb: *mut b::super_block) -> bool {
+    // SAFETY: per the contract.
+    unsafe { b::security_sb_mnt_opts_compat(sb, (*fc).security) == 0 }
 }
 
 /// A superblock that `s_umount` of is held.
