@@ -6,7 +6,11 @@ use crate::vfs::compat::ESTALE;
 use crate::{
     layers::{self, Layers, Rovl},
     private,
-    vfs::{self, inode::Found, Dentry, Inode, Path, SuperBlock},
+    vfs::{
+        self,
+        inode::{Found, Key},
+        Dentry, Inode, Path, SuperBlock,
+    },
 };
 use core::ops::Deref;
 use kernel::{
@@ -283,9 +287,9 @@ pub(crate) struct Copied {
 }
 
 /// The inode of which something is the copy.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Original {
-    key: u64,
+    key: Key,
     /// Where its [`OverlayInode`] is: another may get the key when this one goes.
     data: usize,
 }
@@ -308,15 +312,23 @@ impl Copied {
         if !self.any.load(Relaxed) {
             return None;
         }
-        let original = self.table.lock().get(&address(upper)).copied()?;
+        let original = self.original_of(upper)?;
         let found = sb.find_inode(original.key)?;
-        (data_address(found.data()) == original.data).then_some(found)
+        // The one that was meant may have gone since, and this may have its key and its
+        // place. While it is kept, nothing else has them.
+        let is_meant = data_address(found.data()) == original.data
+            && self.original_of(upper) == Some(original);
+        is_meant.then_some(found)
+    }
+
+    fn original_of(&self, upper: &Inode) -> Option<Original> {
+        self.table.lock().get(&address(upper)).copied()
     }
 
     /// A key by which no lookup finds an inode, unless it is copied up. Addresses are
     /// even.
-    fn own_key(&self) -> u64 {
-        self.serial.fetch_add(2, Relaxed) | 1
+    fn own_key(&self) -> Key {
+        Key(self.serial.fetch_add(2, Relaxed) | 1, 0)
     }
 }
 
@@ -421,13 +433,14 @@ impl<'a> Sought<'a> {
         })
     }
 
-    fn key(&self) -> u64 {
-        let key = address(self.below) as u64;
-        match self.is_name {
-            // There may be very many of one file.
-            true => key.wrapping_add(u64::from(self.object.name_hash()) << 8),
-            false => key,
-        }
+    /// A file that may have very many names has an inode for each of them. A name never
+    /// has the key of an object.
+    fn key(&self) -> Key {
+        let name = match self.is_name {
+            true => 1 << 32 | u64::from(self.object.name_hash()),
+            false => 0,
+        };
+        Key(address(self.below) as u64, name)
     }
 
     /// Whether this is the inode, which has been found by its key. The key tells one
@@ -478,7 +491,7 @@ fn new(
     sb: &SuperBlock<Rovl>,
     objects: Objects,
     sought: &Sought<'_>,
-    key: u64,
+    key: Key,
 ) -> Result<ARef<Inode<Rovl>>> {
     let layers = layers::of_sb(sb);
     let (below, is_upper) = (sought.below, sought.is_upper);

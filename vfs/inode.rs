@@ -208,6 +208,17 @@ impl Inode {
     }
 }
 
+/// By what an inode is found: two numbers, both of which must be the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(pub(crate) u64, pub(crate) u64);
+
+impl Key {
+    /// Where to look for it.
+    fn hash(self) -> u64 {
+        self.0.wrapping_add(self.1 << 8)
+    }
+}
+
 /// What one inode of `F` is allocated as.
 ///
 /// # Invariants
@@ -222,8 +233,8 @@ pub(super) struct Slot<F: FileSystem> {
     backing: Atomic<*mut b::inode>,
     /// See [`NewInode::set_idmaps`].
     idmaps: Idmaps,
-    /// By what [`SuperBlock::find_inode`] finds it.
-    key: Atomic<u64>,
+    /// The [`Key`] by which [`SuperBlock::find_inode`] finds it.
+    key: (Atomic<u64>, Atomic<u64>),
     live: bool,
     data: MaybeUninit<F::Inode>,
 }
@@ -256,7 +267,7 @@ impl<F: FileSystem> Slot<F> {
         // SAFETY: as above.
         unsafe { (&raw mut (*slot).idmaps).write(Idmaps::default()) };
         // SAFETY: as above.
-        unsafe { (&raw mut (*slot).key).write(Atomic::new(0)) };
+        unsafe { (&raw mut (*slot).key).write((Atomic::new(0), Atomic::new(0))) };
         // SAFETY: as above.
         unsafe { (&raw mut (*slot).live).write(false) };
         slot.cast()
@@ -534,9 +545,10 @@ impl<F: FileSystem> Inode<F> {
     }
 
     /// Where the inode is in the inode hash, for as long as it is.
-    pub(crate) fn key(&self) -> u64 {
-        // SAFETY: it lies in a slot (type invariant); the field is atomic.
-        unsafe { &(*Slot::<F>::of(self.as_ptr())).key }.load(Relaxed)
+    pub(crate) fn key(&self) -> Key {
+        // SAFETY: it lies in a slot (type invariant); the fields are atomic.
+        let key = unsafe { &(*Slot::<F>::of(self.as_ptr())).key };
+        Key(key.0.load(Relaxed), key.1.load(Relaxed))
     }
 
     /// `set_nlink`.
@@ -611,11 +623,11 @@ unsafe extern "C" fn test<F: FileSystem>(
     // SAFETY: an inode of this superblock, whose type is `F`.
     let slot = unsafe { Slot::<F>::of(inode) };
     // SAFETY: an inode that is hashed stays for a grace period, and this runs under
-    // `rcu_read_lock`; the field is atomic. The data may be gone.
-    let key = unsafe { &(*slot).key }.load(Relaxed);
+    // `rcu_read_lock`; the fields are atomic. The data may be gone.
+    let key = unsafe { &(*slot).key };
     // SAFETY: the pointer that was passed in, by one who waits for us.
-    let wanted = unsafe { *wanted.cast::<u64>() };
-    (key == wanted).into()
+    let wanted = unsafe { *wanted.cast::<Key>() };
+    (Key(key.0.load(Relaxed), key.1.load(Relaxed)) == wanted).into()
 }
 
 /// # Safety
@@ -634,11 +646,11 @@ unsafe fn init_data<F: FileSystem>(inode: *mut b::inode, data: F::Inode) {
 impl<F: FileSystem> SuperBlock<F> {
     /// `ilookup5`: the inode with this key. Who has it from somewhere else than the
     /// object that he looks for has to see whether it is that object's.
-    pub(crate) fn find_inode(&self, key: u64) -> Option<ARef<Inode<F>>> {
+    pub(crate) fn find_inode(&self, key: Key) -> Option<ARef<Inode<F>>> {
         let mut wanted = key;
         let wanted = (&raw mut wanted).cast();
         // SAFETY: the superblock is live, and the callback takes a key.
-        let inode = unsafe { b::ilookup5(self.as_ptr(), key, Some(test::<F>), wanted) };
+        let inode = unsafe { b::ilookup5(self.as_ptr(), key.hash(), Some(test::<F>), wanted) };
         // SAFETY: counted for us, of this superblock, and its data was set before it
         // was hashed.
         NonNull::new(inode).map(|inode| unsafe { ARef::from_raw(inode.cast()) })
@@ -646,20 +658,22 @@ impl<F: FileSystem> SuperBlock<F> {
 
     /// `inode_insert5`: a new inode with this key, which it keeps; or the one that has
     /// it, if somebody else was faster.
-    pub(crate) fn insert_inode(&self, key: u64, data: F::Inode) -> Result<Found<F>> {
+    pub(crate) fn insert_inode(&self, key: Key, data: F::Inode) -> Result<Found<F>> {
         // SAFETY: the superblock is live.
         let new = NonNull::new(unsafe { b::new_inode(self.as_ptr()) }).ok_or(ENOMEM)?;
         // SAFETY: `new_inode` allocated it through `Slot::alloc` for us alone.
         unsafe { init_data::<F>(new.as_ptr(), data) };
-        // SAFETY: as above, so in a slot; the field is atomic.
-        unsafe { &(*Slot::<F>::of(new.as_ptr())).key }.store(key, Relaxed);
+        // SAFETY: as above, so in a slot; the fields are atomic.
+        let slot_key = unsafe { &(*Slot::<F>::of(new.as_ptr())).key };
+        slot_key.0.store(key.0, Relaxed);
+        slot_key.1.store(key.1, Relaxed);
         // INVARIANT: counted for us, of this superblock, data initialised.
         let new = NewInode(new, PhantomData);
         let inode = new.0.as_ptr();
         let mut wanted = key;
         let wanted = (&raw mut wanted).cast();
         // SAFETY: the inode is ours alone and not hashed, the callback takes a key.
-        let there = unsafe { b::inode_insert5(inode, key, Some(test::<F>), None, wanted) };
+        let there = unsafe { b::inode_insert5(inode, key.hash(), Some(test::<F>), None, wanted) };
         if core::ptr::eq(there, inode) {
             return Ok(Found::New(new));
         }
