@@ -5,6 +5,7 @@
 #include <linux/exportfs.h>
 #include <linux/fs_stack.h>
 #include <linux/lockdep.h>
+#include <linux/magic.h>
 #include <linux/namei.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
@@ -155,6 +156,22 @@ void rovl_release_signals(sigset_t *saved, unsigned int flags)
 {
 	no_notify_signal_restore(flags);
 	sigprocmask(SIG_SETMASK, saved, NULL);
+}
+
+/*
+ * Magic links have no text, but jump: with the path walk that asks, which here is one
+ * of another link or none at all. What tells them is that they read as something else
+ * than they are. So do bad inodes, which have an error for us, and the links of AFS,
+ * which read as what they are.
+ */
+const char *rovl_get_link(struct dentry *dentry, struct delayed_call *done)
+{
+	const struct inode *inode = d_inode(dentry);
+
+	if (d_is_symlink(dentry) && inode->i_op->readlink && !is_bad_inode(d_inode(dentry)) &&
+	    inode->i_sb->s_magic != AFS_FS_MAGIC)
+		return ERR_PTR(-EINVAL);
+	return vfs_get_link(dentry, done);
 }
 void rovl_do_delayed_call(struct delayed_call *call) { do_delayed_call(call); }
 void rovl_set_delayed_kfree(struct delayed_call *call, void *data)

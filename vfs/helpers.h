@@ -85,6 +85,7 @@ void rovl_trace_copy_up_wait(const struct inode *source);
 void rovl_trace_copy_up_chunk(const struct inode *source, loff_t pos, u64 len);
 void rovl_trace_copy_up_publish(const struct inode *source);
 void rovl_trace_copy_up_end(const struct inode *source, int result, u64 done);
+const char *rovl_get_link(struct dentry *dentry, struct delayed_call *done);
 void rovl_do_delayed_call(struct delayed_call *call);
 void rovl_set_delayed_kfree(struct delayed_call *call, void *data);
 bool rovl_sb_rdonly(const struct super_block *sb);

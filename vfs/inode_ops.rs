@@ -179,11 +179,13 @@ impl<'a> DelayedLink<'a> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for what is no symlink, and for a negative dentry.
+    /// `EINVAL` for what is no symlink, for a magic link, which has no text, and for a
+    /// negative dentry.
     pub(crate) fn read(self, dentry: &'a Dentry) -> Result<LinkText<'a>> {
-        // SAFETY: the dentry is valid, and asked only if it is a symlink; the delayed
-        // call is the VFS's, which runs it when it is done with the text.
-        let text = unsafe { b::vfs_get_link(dentry.as_ptr(), self.0) };
+        // SAFETY: the dentry is valid, and asked only if it is a symlink with a text,
+        // which takes no path walk; the delayed call is the VFS's, which runs it when it
+        // is done with the text.
+        let text = unsafe { b::rovl_get_link(dentry.as_ptr(), self.0) };
         // INVARIANT: what `->get_link` returns is kept by the delayed call or by the
         // inode, which the dentry pins.
         Ok(LinkText(from_err_ptr(text.cast_mut())?, PhantomData))
@@ -227,15 +229,15 @@ impl<'a> Link<'a> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for what is no symlink, and for a negative dentry.
+    /// `EINVAL` for what is no symlink, for a magic link, which has no text, and for a
+    /// negative dentry.
     pub(crate) fn read(dentry: &'a Dentry) -> Result<Self> {
         let mut done: b::delayed_call = pin_init::zeroed();
-        // SAFETY: the dentry is valid, and asked only if it is a symlink; `done` is run
-        // by the drop.
-        let text = unsafe { b::vfs_get_link(dentry.as_ptr(), &mut done) };
+        // SAFETY: the dentry is valid, and asked only if it is a symlink with a text,
+        // which takes no path walk; `done` is run by the drop.
+        let text = unsafe { b::rovl_get_link(dentry.as_ptr(), &mut done) };
         let text = from_err_ptr(text.cast_mut())?;
         if text.is_null() {
-            // A link without a text, such as those of `/proc/self/fd`.
             return Err(EINVAL);
         }
         Ok(Self {
@@ -254,7 +256,7 @@ impl<'a> Link<'a> {
 
 impl Drop for Link<'_> {
     fn drop(&mut self) {
-        // SAFETY: filled in by `vfs_get_link`, and run once.
+        // SAFETY: filled in by `rovl_get_link`, and run once.
         unsafe { b::rovl_do_delayed_call(&mut self.done) };
     }
 }

@@ -32,6 +32,7 @@ pub fn tests() -> Vec<Test> {
         test!(casefolding_is_not_begun).needs(&[Fs::Ext4]),
         test!(names_of_xattrs),
         test!(map_does_not_wait_for_a_lease),
+        test!(magic_link_of_a_layer),
     ]
 }
 
@@ -554,4 +555,27 @@ fn map_does_not_wait_for_a_lease(t: &T) {
     sys::set_lease(&holder, libc::F_UNLCK).works();
     let map = Map::new(&old, 4096, false, true).works();
     assert_eq!(map.get(0, 3), b"new");
+}
+
+/// A magic link has no text: it jumps, with the path walk that asks. That would be one of
+/// another link, or none. The only ones that a layer can have are AppArmor's: procfs is
+/// no layer, it counts as stacked as deep as can be.
+fn magic_link_of_a_layer(t: &T) {
+    t.better_than_overlay("the kernel oopses");
+    let none = rustix::mount::MountFlags::empty();
+    let at = t.new_dir("securityfs");
+    if sys::mount("none", &at, "securityfs", none, b"").is_err() {
+        t.skip("the kernel has no securityfs");
+    }
+    if sys::readlink(at.join("apparmor/policy")).is_err() {
+        sys::umount(&at).works();
+        t.skip("the kernel does not run AppArmor");
+    }
+    let o = t.stack().lower_dir(&at.join("apparmor")).mount();
+    sys::readlink(o.m("policy")).fails(Errno::INVAL);
+    sys::open(o.m("policy"), OFlags::RDONLY).fails(Errno::INVAL);
+    sys::open(o.m("policy/profiles"), OFlags::RDONLY).fails(Errno::INVAL);
+    sys::rename(o.m("policy"), o.m("other")).fails(Errno::INVAL);
+    o.umount();
+    sys::umount(&at).works();
 }
