@@ -284,7 +284,7 @@ const UNLOCKED: [fn(&Path) -> sys::Res<OwnedFd>; 3] = [
 /// What is done with a file that is open, while its name goes.
 const ON_FD: [fn(&OwnedFd) -> sys::Res<()>; 2] = [
     |fd| sys::fchmod(fd, 0o606),
-    |fd| sys::set_xattr(sys::fd_path(fd), "trusted.x", "y"),
+    |fd| sys::fset_xattr(fd, "trusted.x", b"y"),
 ];
 
 /// The name has gone from the upper layer, and the VFS does not know yet: a copy
