@@ -9,12 +9,20 @@
 //! is written down before, as numbers ([`Key`]), and no code of a filesystem runs there.
 
 use super::{
-    bindings as b, cred,
+    bindings as b,
+    compat::EOPNOTSUPP,
+    cred,
     super_block::{FileSystem, Operations},
     Path, PrivateMount,
 };
 use core::{mem::MaybeUninit, ptr::NonNull};
-use kernel::{container_of, cred::Credential, error::from_err_ptr, ffi::c_int, prelude::*};
+use kernel::{
+    container_of,
+    cred::Credential,
+    error::{from_err_ptr, to_result},
+    ffi::c_int,
+    prelude::*,
+};
 
 /// What a superblock is made of: directories of other filesystems, options, and who made it.
 ///
@@ -54,8 +62,8 @@ impl Key {
         self.directory(path)
     }
 
-    /// What credentials allow: ids, groups, capabilities, and the label that the security
-    /// modules have given them. Keyrings are not looked at.
+    /// What credentials allow: ids, groups, capabilities, and the labels that the security
+    /// modules have given them. Keyrings are not looked at, and Landlock tells nothing.
     pub(crate) fn credentials(&mut self, cred: &Credential) -> Result {
         // SAFETY: the credentials are counted; in use, so they do not change.
         let c = unsafe { &*cred.as_ptr() };
@@ -77,10 +85,52 @@ impl Key {
         let bytes = unsafe {
             core::slice::from_raw_parts((&raw const label).cast::<u8>(), size_of_val(&label))
         };
-        for byte in bytes {
-            self.word((*byte).into())?;
+        self.bytes(bytes)?;
+        self.confinement(cred)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result {
+        self.word(bytes.len() as u64)?;
+        bytes.iter().try_for_each(|byte| self.word((*byte).into()))
+    }
+
+    /// AppArmor tells its label of the running task only, and then as an address. As text it stays
+    /// the same, and is another one for each other label.
+    ///
+    /// # Errors
+    ///
+    /// What AppArmor says if there is no text: two labels could not be told apart.
+    fn confinement(&mut self, cred: &Credential) -> Result {
+        // SAFETY: plain data, for which zero is a value.
+        let mut label: b::lsm_prop = unsafe { core::mem::zeroed() };
+        // SAFETY: plain data, for which zero is a value.
+        let mut text: b::lsm_context = unsafe { core::mem::zeroed() };
+        let made = cred::with_creds(cred, || {
+            // SAFETY: the label is ours to fill in.
+            unsafe { b::security_current_getlsmprop_subj(&mut label) };
+            // SAFETY: filled in just now, and the credentials in force hold the label.
+            unsafe {
+                b::security_lsmprop_to_secctx(&mut label, &mut text, b::LSM_ID_APPARMOR as c_int)
+            }
+        });
+        match to_result(made) {
+            // It is not there, as nobody's label.
+            Err(e) if e == EOPNOTSUPP => return Ok(()),
+            made => made?,
         }
-        Ok(())
+        let result = if text.context.is_null() {
+            Err(EIO)
+        } else {
+            // SAFETY: AppArmor has put a text of that length there, which is ours until it is
+            // released.
+            let bytes = unsafe {
+                core::slice::from_raw_parts(text.context.cast::<u8>(), text.len as usize)
+            };
+            self.bytes(bytes)
+        };
+        // SAFETY: filled in above, released once.
+        unsafe { b::security_release_secctx(&mut text) };
+        result
     }
 
     /// The groups besides `fsgid`, which are sorted.
