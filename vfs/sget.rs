@@ -33,14 +33,14 @@ pub(crate) struct Key {
     /// Directories that no other superblock of this type may be made of.
     claimed: KVec<usize>,
     /// All that must be equal, these directories too.
-    words: KVec<u64>,
+    words: KVVec<u64>,
 }
 
 impl Key {
     pub(crate) fn new() -> Self {
         Self {
             claimed: KVec::new(),
-            words: KVec::new(),
+            words: KVVec::new(),
         }
     }
 
