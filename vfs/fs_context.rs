@@ -335,37 +335,37 @@ impl<F: Operations> Table<F> {
         let mut key = F::key(mounting, &log)?;
         // SAFETY: locked by the VFS for this call.
         let flags = unsafe { (*fc).sb_flags };
-        let kept = b::SB_SYNCHRONOUS | b::SB_DIRSYNC | b::SB_LAZYTIME;
-        key.word(u64::from(flags & kept as u32))?;
-        // SAFETY: locked by the VFS, which wants a superblock.
-        let found = match unsafe { sget::get::<F>(fc, key) } {
-            Ok(found) => found,
-            Err(Failed::Busy(busy)) => return Err(F::busy(mounting, &busy, &log)),
-            Err(Failed::Other(e)) => return Err(e),
-        };
-        let (sb, ready) = match found {
-            Found::New(sb) => {
-                // SAFETY: new, and `s_umount` is held.
-                let new = unsafe { NewSuperBlock::from_raw(sb.as_ptr()) };
-                // SAFETY: the entry point; the VFS holds the new superblock only.
-                let mut context = unsafe { Context::enter() };
-                let filled = F::fill_super(&mut context, mounting, &log, new);
-                (sb.as_ptr(), filled.map(|_rooted| true))
-            }
-            Found::Mounted(sb) => {
+        let (sb, ready) = loop {
+            // SAFETY: locked by the VFS, which wants a superblock.
+            let found = match unsafe { sget::get::<F>(fc, key) } {
+                Ok(found) => found,
+                Err(Failed::Busy(busy)) => return Err(F::busy(mounting, &busy, &log)),
+                Err(Failed::Other(e)) => return Err(e),
+            };
+            let (sb, unused) = match found {
+                Found::New(sb) => {
+                    // SAFETY: new, and `s_umount` is held.
+                    let new = unsafe { NewSuperBlock::from_raw(sb.as_ptr()) };
+                    // SAFETY: the entry point; the VFS holds the new superblock only.
+                    let mut context = unsafe { Context::enter() };
+                    let filled = F::fill_super(&mut context, mounting, &log, new);
+                    break (sb.as_ptr(), filled.map(|_rooted| true));
+                }
+                Found::Mounted(sb, unused) => (sb.as_ptr(), unused),
+            };
+            // SAFETY: `sget_fc` has locked it and made sure that it is active and has a root.
+            if unsafe { sget::suits(fc, sb) } {
                 // SAFETY: active, and of `F`.
-                let mounted = unsafe { SuperBlock::<F>::from_raw(sb.as_ptr()) };
+                let mounted = unsafe { SuperBlock::<F>::from_raw(sb) };
                 let readonly = flags & b::SB_RDONLY as u32 != 0;
-                // SAFETY: `sget_fc` has locked it and made sure that it is active and has a root.
-                let reused = match unsafe { sget::has_same_security(fc, sb.as_ptr()) } {
-                    true => F::reuse(mounting, mounted, readonly, &log),
-                    false => {
-                        let why = fmt!("mounted already with other options of security modules");
-                        Err(log.refuse(EBUSY, why))
-                    }
-                };
-                (sb.as_ptr(), reused.map(|()| false))
+                let reused = F::reuse(mounting, mounted, readonly, &log);
+                break (sb, reused.map(|()| false));
             }
+            // SAFETY: `sget_fc` has locked it and given us an active reference.
+            unsafe { b::deactivate_locked_super(sb) };
+            // One of its own then, or `Busy`.
+            key = unused;
+            key.set_alone();
         };
         match ready {
             // SAFETY: `s_umount` is held.

@@ -20,7 +20,7 @@ use kernel::{
     container_of,
     cred::Credential,
     error::{from_err_ptr, to_result},
-    ffi::c_int,
+    ffi::{self, c_int},
     prelude::*,
 };
 
@@ -29,11 +29,14 @@ use kernel::{
 /// Directories are known by their addresses. A superblock holds its directories from before
 /// its key can be seen until it is dying, so equal addresses are the same directories;
 /// that of one that is dying may be found wrongly, and then `sget_fc` waits until it has gone.
+/// But one of another user namespace is not waited for: what it claims is busy until it is dead.
 pub(crate) struct Key {
     /// Directories that no other superblock of this type may be made of.
     claimed: KVec<usize>,
     /// All that must be equal, these directories too.
     words: KVVec<u64>,
+    /// Only a new superblock will do.
+    alone: bool,
 }
 
 impl Key {
@@ -41,6 +44,7 @@ impl Key {
         Self {
             claimed: KVec::new(),
             words: KVVec::new(),
+            alone: false,
         }
     }
 
@@ -150,7 +154,12 @@ impl Key {
     }
 
     fn is_same(&self, other: &Key) -> bool {
-        self.claimed.len() == other.claimed.len() && *self.words == *other.words
+        !self.alone && self.claimed.len() == other.claimed.len() && *self.words == *other.words
+    }
+
+    /// Asks for a new superblock, though there is one that is made of the same.
+    pub(super) fn set_alone(&mut self) {
+        self.alone = true;
     }
 
     /// The first of our claims that the other one has, too.
@@ -340,24 +349,31 @@ impl<F: Operations> Info<F> {
     }
 }
 
-/// Whether the options of security modules (`context=`) are those that a superblock was mounted with.
-/// Not for `test`: modules look at the root, which a dying superblock has no more, and may sleep.
+/// Whether a superblock that is made of the same has the flags that this configuration asks for,
+/// and the options of security modules. No part of the key: a remount changes the flags; modules
+/// look at the root, which a dying superblock has no more, and may sleep.
 ///
 /// # Safety
 ///
 /// `fc` is a configuration that the VFS has locked, `sb` is active and has a root; `s_umount` of it
-/// is held.
-pub(super) unsafe fn has_same_security(fc: *mut b::fs_context, sb: *mut b::super_block) -> bool {
+/// is held exclusively.
+pub(super) unsafe fn suits(fc: *mut b::fs_context, sb: *mut b::super_block) -> bool {
+    // SAFETY: locked by the VFS.
+    let wanted = unsafe { (*fc).sb_flags } as ffi::c_ulong;
+    // SAFETY: a remount changes them with `s_umount` held.
+    let flags = unsafe { (&raw const (*sb).s_flags).read_volatile() };
+    let kept = b::SB_SYNCHRONOUS | b::SB_DIRSYNC | b::SB_LAZYTIME;
     // SAFETY: per the contract.
-    unsafe { b::security_sb_mnt_opts_compat(sb, (*fc).security) == 0 }
+    let same_options = || unsafe { b::security_sb_mnt_opts_compat(sb, (*fc).security) == 0 };
+    (flags ^ wanted) & kept == 0 && same_options()
 }
 
 /// A superblock that `s_umount` of is held.
 pub(super) enum Found {
     /// Nobody has filled it yet.
     New(NonNull<b::super_block>),
-    /// It is mounted elsewhere.
-    Mounted(NonNull<b::super_block>),
+    /// It is mounted elsewhere. The key is not used up.
+    Mounted(NonNull<b::super_block>, Key),
 }
 
 /// Why there is none.
@@ -389,20 +405,19 @@ pub(super) unsafe fn get<F: Operations>(
     let sb = from_err_ptr(sb);
     // SAFETY: as above. Taken by a new superblock only.
     let left = unsafe { core::mem::replace(&mut (*fc).s_fs_info, core::ptr::null_mut()) };
-    let is_new = left.is_null();
-    let mut busy = None;
-    if !is_new {
+    let (mut busy, mut key) = (None, None);
+    if !left.is_null() {
         // SAFETY: the box from above, which nobody else has.
-        let info = unsafe { KBox::from_raw(left.cast::<Info<F>>()) };
+        let mut info = unsafe { KBox::from_raw(left.cast::<Info<F>>()) };
         busy = info.busy;
+        key = Some(core::mem::replace(&mut info.key, Key::new()));
     }
     match (sb, busy) {
         (Ok(sb), _) => {
             let sb = NonNull::new(sb).ok_or(ENOMEM)?;
-            Ok(if is_new {
-                Found::New(sb)
-            } else {
-                Found::Mounted(sb)
+            Ok(match key {
+                None => Found::New(sb),
+                Some(key) => Found::Mounted(sb, key),
             })
         }
         (Err(_), Some((claim, dev))) => Err(Failed::Busy(Busy {
