@@ -548,14 +548,9 @@ impl Mounting {
     }
 
     /// Whether this mount may be of a superblock that is made of the same.
-    pub(crate) fn reuse(
-        &self,
-        layers: &Layers,
-        sb: &SuperBlock,
-        readonly: bool,
-        log: &Log<'_>,
-    ) -> Result {
-        let Some(upper) = &layers.upper else {
+    pub(crate) fn reuse(&self, sb: &SuperBlock, readonly: bool, log: &Log<'_>) -> Result {
+        // The other one may have been mounted by another name.
+        let Some(upper) = &self.upper else {
             return Ok(());
         };
         let (is, shall) = match (sb.is_readonly(), readonly) {
@@ -567,7 +562,7 @@ impl Mounting {
             log,
             EBUSY,
             "upperdir {} is mounted already, {}; it cannot be mounted {} too",
-            Quoted(&upper.layer.name),
+            Quoted(&upper.name),
             is,
             shall
         ))

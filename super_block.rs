@@ -75,7 +75,7 @@ impl MountOperations for Rovl {
     }
 
     fn reuse(mounting: &Mounting, sb: &SuperBlock<Self>, readonly: bool, log: &Log<'_>) -> Result {
-        mounting.reuse(&sb.data().layers, sb, readonly, log)
+        mounting.reuse(sb, readonly, log)
     }
 
     fn fill_super(
