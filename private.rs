@@ -27,7 +27,7 @@ use crate::{
         self,
         fileattr::{self, FileAttr, Flag},
         flags::XattrFlags,
-        lock::WriteAccess,
+        lock::{MayLockDirectory, WriteAccess},
         xattr, Dentry, Inode, Path,
     },
 };
@@ -113,14 +113,17 @@ pub(crate) fn flags_of(layers: &Layers, real: Path<'_>, is_upper: bool) -> Resul
 
 /// The flags of a lower object, if it has some that a copy takes over. Called with the
 /// mounter's credentials in force.
-pub(crate) fn flags_to_copy(from: Path<'_>) -> Result<Option<FileAttr>> {
+pub(crate) fn flags_to_copy(
+    may_lock: &mut impl MayLockDirectory,
+    from: Path<'_>,
+) -> Result<Option<FileAttr>> {
     let is_copied = |attr: &FileAttr| {
         protection_of(attr) != Protection::default()
             || COPIED.into_iter().any(|flag| attr.has(flag))
     };
     let found = fileattr::get(from)?.filter(is_copied);
     if let Some(attr) = &found {
-        attr.may_get(from)?;
+        attr.may_get(may_lock, from)?;
     }
     Ok(found)
 }

@@ -19,7 +19,7 @@ use crate::{
         flags::XattrFlags,
         idmap::Idmap,
         inode::SET_GID,
-        lock::{Context, InodeLock, WriteAccess},
+        lock::{Context, InodeLock, MayLockDirectory, WriteAccess},
         xattr::{self, Buffer, XattrOperations},
         Dentry, Inode,
     },
@@ -198,11 +198,15 @@ impl AclOperations for Rovl {
 }
 
 impl FileattrOperations for Rovl {
-    fn fileattr_get(dentry: &Dentry<Rovl>, attr: &mut FileAttr) -> Result {
+    fn fileattr_get(
+        may_lock: &mut impl MayLockDirectory,
+        dentry: &Dentry<Rovl>,
+        attr: &mut FileAttr,
+    ) -> Result {
         let inode = dentry.node()?;
         let real = inode::real(inode)?;
         layers::of(inode).as_mounter(|| {
-            attr.may_get(real.path)?;
+            attr.may_get(may_lock, real.path)?;
             attr.read(real.path)
         })?;
         for flag in PROTECTION {
@@ -230,7 +234,7 @@ impl FileattrOperations for Rovl {
         }
         copyup::copy_up(ctx, dentry)?;
         let real = inode::real(inode)?;
-        layers::of(inode).as_mounter(|| attr.may_set(real.path))?;
+        layers::of(inode).as_mounter(|| attr.may_set(ctx, real.path))?;
         change_upper(ctx, dentry, inode, |access, upper| {
             let mut below = attr.clone();
             for flag in PROTECTION {

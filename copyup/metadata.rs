@@ -28,7 +28,7 @@ impl Copy<'_> {
     #[inline(never)]
     pub(super) fn copy_metadata<H: Held>(&self, ctx: &mut Context<H>, to: &Dentry) -> Result {
         let origin = self.origin(ctx)?;
-        let flags = self.flags()?;
+        let flags = self.flags(ctx)?;
         let mut access = ctx.want_write(&self.upper.layer.mnt)?;
         access.set_attributes(to, &mut Attributes::new().owner(self.stat.owner()))?;
         self.copy_xattrs(&mut access, to)?;
@@ -104,9 +104,9 @@ impl Copy<'_> {
     }
 
     /// `chattr` flags that an object keeps when it is copied.
-    fn flags(&self) -> Result<Option<FileAttr>> {
+    fn flags<H: Held>(&self, ctx: &mut Context<H>) -> Result<Option<FileAttr>> {
         match self.inode.kind() {
-            Kind::Regular | Kind::Directory => private::flags_to_copy(self.source),
+            Kind::Regular | Kind::Directory => private::flags_to_copy(ctx, self.source),
             Kind::Symlink | Kind::Special => Ok(None),
         }
     }

@@ -9,7 +9,7 @@
 use super::compat::EOPNOTSUPP;
 use super::{
     bindings as b,
-    lock::{Context, InodeLock, WriteAccess},
+    lock::{Context, InodeLock, MayLockDirectory, WriteAccess},
     to_int, Dentry, FileSystem, Inode, Path,
 };
 use kernel::{
@@ -118,8 +118,9 @@ impl FileAttr {
 
     /// Whether the security modules let those with the credentials in force read what
     /// is asked for of the object at `path`.
-    pub(crate) fn may_get(&self, path: Path<'_>) -> Result {
+    pub(crate) fn may_get(&self, may_lock: &mut impl MayLockDirectory, path: Path<'_>) -> Result {
         may_ioctl(
+            may_lock,
             path,
             match self.0.fsx_valid() {
                 true => b::FS_IOC_FSGETXATTR,
@@ -129,8 +130,9 @@ impl FileAttr {
     }
 
     /// As [`FileAttr::may_get`], to set these.
-    pub(crate) fn may_set(&self, path: Path<'_>) -> Result {
+    pub(crate) fn may_set(&self, may_lock: &mut impl MayLockDirectory, path: Path<'_>) -> Result {
         may_ioctl(
+            may_lock,
             path,
             match self.0.fsx_valid() {
                 true => b::FS_IOC_FSSETXATTR,
@@ -155,13 +157,20 @@ impl FileAttr {
 
 /// `security_file_ioctl`, which takes an open file: one that is opened and closed for
 /// the question. What cannot be opened without consequences has no such call.
-fn may_ioctl(path: Path<'_>, command: u32) -> Result {
+///
+/// Whoever watches may be asked, so nothing is locked below. Who holds a lease is not
+/// waited for: the VFS holds the lock of the inode that asks.
+///
+/// # Errors
+///
+/// `EAGAIN` while somebody has still to give a lease up.
+fn may_ioctl(_may_lock: &mut impl MayLockDirectory, path: Path<'_>, command: u32) -> Result {
     let inode = path.inode()?;
     if !inode.is_dir() && !inode.is_regular() {
         return Ok(());
     }
     let path = path.as_c();
-    let flags = b::O_RDONLY | b::O_LARGEFILE;
+    let flags = b::O_RDONLY | b::O_LARGEFILE | b::O_NONBLOCK;
     // SAFETY: the path is valid and positive, and so are the credentials of the
     // running task.
     let file = unsafe { b::kernel_file_open(&path, flags as c_int, b::rovl_current_cred()) };
@@ -221,7 +230,11 @@ impl<F: FileSystem> Inode<F> {
 /// What the VFS asks about inode flags.
 pub(crate) trait FileattrOperations: FileSystem {
     /// `->fileattr_get`. The inode's `i_rwsem` is held, or nothing.
-    fn fileattr_get(dentry: &Dentry<Self>, attr: &mut FileAttr) -> Result;
+    fn fileattr_get(
+        may_lock: &mut impl MayLockDirectory,
+        dentry: &Dentry<Self>,
+        attr: &mut FileAttr,
+    ) -> Result;
 
     /// `->fileattr_set`. The VFS has checked that the caller owns the inode and
     /// may change the flags that take a capability, has completed `attr` with
@@ -244,7 +257,10 @@ pub(super) unsafe extern "C" fn fileattr_get<F: FileattrOperations>(
     // SAFETY: the caller's, filled in by us; the type is opaque in
     // `kernel::bindings`, and `FileAttr` is transparent over the whole one.
     let attr = unsafe { &mut *attr.cast::<FileAttr>() };
-    to_int(F::fileattr_get(dentry, attr))
+    // SAFETY: an entry point of the VFS, which holds the inode's lock or nothing: `F`
+    // sees of this only that nothing is held below.
+    let mut ctx = unsafe { Context::<InodeLock>::enter() };
+    to_int(F::fileattr_get(&mut ctx, dentry, attr))
 }
 
 /// `->fileattr_set`.
