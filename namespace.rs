@@ -35,7 +35,7 @@ use crate::{
     },
     whiteout::{self, Emptied, TempName},
 };
-use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, error::Error, prelude::*, sync::aref::ARef};
 
 impl DirOperations for Rovl {
     fn lookup(
@@ -147,6 +147,7 @@ impl DirOperations for Rovl {
         let exchange = flags.has(RenameFlags::EXCHANGE);
         let whiteouts = prepare_rename(ctx, old, new, exchange)?;
         Rename::run(ctx, old, new, exchange, &whiteouts)
+            .inspect_err(|e| forget_stale(*e, [old.1, new.1]))
     }
 
     fn tmpfile(
@@ -226,7 +227,7 @@ fn remove(
 ) -> Result {
     let inode = dentry.node()?;
     let place = Place::prepare(ctx, dir, dentry)?;
-    place.layers.as_mounter(|| {
+    let removed = place.layers.as_mounter(|| {
         let mut access = ctx.want_write(&place.upper.layer.mnt)?;
         if hides {
             place.whiteout(&mut access, inode, whiteouts)?;
@@ -237,7 +238,18 @@ fn remove(
         place.changed();
         pause::point(Point::Removed);
         Ok(())
-    })
+    });
+    removed.inspect_err(|e| forget_stale(*e, [dentry]))
+}
+
+/// Something else has the name in the upper layer: the VFS walks once more after an
+/// `ESTALE`, and is to find what is there now. This happens without anybody else at the
+/// upper layer, too: a server of a lower layer may put another file in the place of one
+/// that is being copied.
+fn forget_stale<const N: usize>(error: Error, names: [&Dentry<Rovl>; N]) {
+    if error == ESTALE {
+        names.iter().for_each(|name| name.forget());
+    }
 }
 
 /// The overlay inode for what has just been made in the upper layer.
@@ -280,7 +292,7 @@ fn lost_a_name(inode: &Inode<Rovl>) {
 }
 
 /// The inode at a name of the upper layer is the one the overlay has there;
-/// `ESTALE` if somebody changed the layer under us.
+/// `ESTALE` if somebody changed a layer under us: see [`forget_stale`].
 fn check_same(inode: &Inode<Rovl>, found: &Inode) -> Result {
     match inode.data().upper().and_then(|upper| upper.inode()) {
         Some(upper) if upper.is_same(found) => Ok(()),
@@ -407,8 +419,8 @@ impl<'a> Place<'a> {
         access.lock_rename(from, to, flags)?.rename()
     }
 
-    /// Gives what has been made its overlay inode; takes it back if there is no
-    /// memory for one. What was there before says whether the name must stay hidden:
+    /// Gives what has been made its overlay inode; takes it back if it cannot have
+    /// one: there is no memory, or somebody changes the layer (`ESTALE`). What was there before says whether the name must stay hidden:
     /// the layers below are not asked under write access. One of them may be a
     /// stacking filesystem with the same upper filesystem, whose directories are
     /// locked before write access is taken.
@@ -425,7 +437,7 @@ impl<'a> Place<'a> {
                 true => self.replace_by_whiteout(access, &made, &List::new()),
             };
             if removed.is_err() {
-                pr_warn!("cannot take back what was created without memory\n");
+                pr_warn!("cannot take back what was created and has no inode\n");
             }
             self.changed();
         })?;

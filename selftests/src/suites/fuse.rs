@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Test> {
         test!(error_and_unlink),
         test!(error_and_another_name),
         test!(replaced_while_it_is_copied),
+        test!(replaced_and_removed),
     ]
 }
 
@@ -313,4 +314,33 @@ fn replaced_while_it_is_copied(t: &T) {
     write_new(&opener.finish().works());
     sys::append_file(o.m("d/f"), "").works();
     has_new(&o, "d/f");
+}
+
+/// The same, and the name is the first thing to be changed.
+fn replaced_and_removed(t: &T) {
+    t.better_than_overlay("it holds locks while it copies data");
+    for replace in [false, true] {
+        let (f, o) = to_be_lost(t, &[]);
+        sys::write_file(o.m("d/new"), "new").works();
+        f.stop_first_at("d/f", 2 * PIECE);
+        let path = o.m("d/f");
+        let opener = start("open", move || sys::open(path, OFlags::RDWR));
+        f.wait_standing("d/f", 1);
+        f.is_now("d/f", Some("d/other"));
+        assert_text(o.m("d/f"), "other");
+        f.go_on("d/f");
+        write_new(&opener.finish().works());
+        sys::read_file(o.m("d/f")).works();
+        if replace {
+            sys::rename(o.m("d/new"), o.m("d/f")).works();
+            assert_text(o.m("d/f"), "new");
+            assert_text(o.u("d/f"), "new");
+        } else {
+            sys::unlink(o.m("d/f")).works();
+            sys::stat(o.m("d/f")).fails(Errno::NOENT);
+            assert_whiteout(o.u("d/f"));
+        }
+        o.assert_no_strays();
+        o.umount();
+    }
 }
