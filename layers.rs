@@ -23,8 +23,8 @@ pub(crate) struct Layers {
     pub(crate) filesystems: KVec<LayerFs>,
     /// How the attributes are called that the mount keeps with objects.
     pub(crate) names: &'static Names,
-    /// Whether the mounter may open files by their handles, so that handles
-    /// found in the upper layer may be followed: users can write them there.
+    /// Whether handles found in the upper layer may be followed: the mounter may
+    /// open files by them, and they are not in `user.*`, where users write.
     pub(crate) trusts_handles: bool,
     /// As whom the layers are accessed: the mounter, without the right to
     /// reserved blocks.

@@ -146,7 +146,7 @@ pub(super) fn build<F: Operations>(
                 true => &names::USER,
                 false => &names::TRUSTED,
             },
-            trusts_handles: vfs::xattr::may_see_trusted(),
+            trusts_handles: !mounting.userxattr && vfs::xattr::may_see_trusted(),
             upper: None,
             lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
             filesystems: KVec::new(),
