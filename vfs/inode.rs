@@ -745,6 +745,9 @@ impl<F: super_block::Operations> NewInode<F> {
         unsafe { (*inode).i_mode = mode };
         // Who has an open file of a type knows by that what it keeps: nothing changes
         // the type of an inode after this.
+        // As an inode is made: what cannot be opened.
+        // SAFETY: as above.
+        let no_open = unsafe { (*inode).__bindgen_anon_3.i_fop };
         let (i_op, i_fop) = match Kind::of(mode) {
             Kind::Directory => (
                 super::dir_ops::operations::<F>(),
@@ -754,10 +757,7 @@ impl<F: super_block::Operations> NewInode<F> {
                 super::inode_ops::file_operations::<F>(),
                 super::file_ops::operations::<F>(),
             ),
-            Kind::Symlink => (
-                super::inode_ops::symlink_operations::<F>(),
-                core::ptr::null(),
-            ),
+            Kind::Symlink => (super::inode_ops::symlink_operations::<F>(), no_open),
             Kind::Special => {
                 // SAFETY: as above; sets `i_fop` by the type in `mode`.
                 unsafe { b::init_special_inode(inode, mode, rdev) };

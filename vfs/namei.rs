@@ -5,8 +5,13 @@
 //! C header: [`include/linux/namei.h`](srctree/include/linux/namei.h)
 
 use super::{
-    attr, bindings as b, cred::with_creds, dentry::qstr, flags::OpenFlags, inode_ops::Access,
-    lock::MayLockDirectory, Dentry, Inode, Path,
+    attr, bindings as b,
+    cred::with_creds,
+    dentry::qstr,
+    flags::OpenFlags,
+    inode_ops::Access,
+    lock::{file_inode, MayLockDirectory},
+    Dentry, Inode, Path,
 };
 use core::ptr::NonNull;
 use kernel::{cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef};
@@ -80,13 +85,22 @@ impl Path<'_> {
 }
 
 /// `vfs_llseek`: where the next data or hole is. Filesystems lock the inode for it.
+///
+/// # Errors
+///
+/// `EINVAL` for what is no regular file, or what the filesystem says.
 pub(crate) fn llseek(
     _may_lock: &mut impl MayLockDirectory,
     file: &File,
     offset: i64,
     whence: u32,
 ) -> Result<i64> {
-    // SAFETY: the file is open, and only we use its position.
+    // The position of a directory is that of who lists it, which takes no `f_lock`.
+    if !file_inode(file).is_regular() {
+        return Err(EINVAL);
+    }
+    // SAFETY: the file is open; the position of a regular one is changed under `f_lock`
+    // or as a whole, and nothing of the VFS's relies on it.
     let at = unsafe { b::vfs_llseek(file.as_ptr(), offset, whence as i32) };
     super::from_count(at as isize).map(|at| at as i64)
 }

@@ -509,6 +509,11 @@ impl<F: Operations> FileSystemType<F> {
 
 /// Keeps a filesystem type registered.
 ///
+/// Superblocks use what its drop frees, and are counted with the module only: the one
+/// who makes it keeps it in the module's own struct, and makes it last in `init`. Then
+/// it goes when the module does, so with no superblock left. The compiler does not check
+/// that: it is outside of what the types of this room promise.
+///
 /// # Invariants
 ///
 /// There is one for each type, and the type's cache is its.
@@ -552,7 +557,7 @@ impl<F: Operations> Registration<F> {
 impl<F: Operations> Drop for Registration<F> {
     fn drop(&mut self) {
         // SAFETY: registered by `new`. No superblock is left: each holds a
-        // reference to the module.
+        // reference to the module, with which this goes (said above).
         unsafe { b::unregister_filesystem(self.0.fs_type.get()) };
         // Inodes are freed after a grace period, by code of this module.
         // SAFETY: no requirements.
