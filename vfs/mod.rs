@@ -13,6 +13,10 @@
 //!   called, and every lock of the other filesystem is a guard that borrows it;
 //!   see [`lock`] for the order and how the compiler checks it.
 //!
+//! What it does not see to: a counted dentry or inode of another filesystem does not
+//! keep the superblock. That a mount of it lives as long is for the one who keeps them:
+//! `layers.rs` does by the order of its fields.
+//!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/namei.h`](srctree/include/linux/namei.h),
 //! [`include/linux/dcache.h`](srctree/include/linux/dcache.h).
