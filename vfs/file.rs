@@ -327,7 +327,9 @@ impl<'a, F: FileSystem> TmpFile<'a, F> {
         cred: &Credential,
     ) -> Result<ARef<File>> {
         access.check_directory(parent)?;
-        let parent = Path::new(access.mnt(), parent).as_c();
+        let parent = Path::new(access.mnt(), parent);
+        parent.check_mount()?;
+        let parent = parent.as_c();
         // SAFETY: the file is the caller's, its flags are set (type invariant).
         let flags = OpenFlags::from_raw(unsafe { (*self.0.as_ptr()).f_flags });
         let flags = backing_flags(flags).raw();

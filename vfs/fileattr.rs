@@ -169,6 +169,7 @@ fn may_ioctl(_may_lock: &mut impl MayLockDirectory, path: Path<'_>, command: u32
     if !inode.is_dir() && !inode.is_regular() {
         return Ok(());
     }
+    path.check_mount()?;
     let path = path.as_c();
     let flags = b::O_RDONLY | b::O_LARGEFILE | b::O_NONBLOCK;
     // SAFETY: the path is valid and positive, and so are the credentials of the

@@ -75,6 +75,7 @@ impl DirFile {
         if !path.dentry.can_lookup() {
             return Err(ENOTDIR);
         }
+        path.check_mount()?;
         let may_leave_atime = with_creds(cred, || {
             permission(path, Access::READ.and(Access::OPEN))?;
             may_open_noatime(path)

@@ -392,7 +392,9 @@ impl<'c> WriteAccess<'c> {
         cred: &Credential,
     ) -> Result<ARef<File>> {
         self.check_directory(dir)?;
-        let path = Path::new(self.mnt, dir).as_c();
+        let path = Path::new(self.mnt, dir);
+        path.check_mount()?;
+        let path = path.as_c();
         // SAFETY: the path is valid for the call, and a directory (checked); the mode
         // says that it is to be a regular file.
         let file = from_err_ptr(unsafe {

@@ -82,7 +82,8 @@ impl Mount {
 /// the object that it has ([`Dentry::inode`]).
 ///
 /// That they belong together is for the one who makes it: one that goes through the
-/// wrong mount is seen with its id mapping and its flags.
+/// wrong mount is seen with its id mapping and its flags. What keeps a path beyond the
+/// call asks [`Path::check_mount`]: a mount of another filesystem would not keep this.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'a> {
     pub(crate) mnt: &'a Mount,
@@ -92,6 +93,18 @@ pub(crate) struct Path<'a> {
 impl<'a> Path<'a> {
     pub(crate) fn new(mnt: &'a Mount, dentry: &'a Dentry) -> Self {
         Self { mnt, dentry }
+    }
+
+    /// Whether the mount is one of the filesystem of the dentry, and so keeps it.
+    ///
+    /// # Errors
+    ///
+    /// `EXDEV`.
+    pub(super) fn check_mount(&self) -> Result {
+        match self.mnt.super_block().is_same(self.dentry.super_block()) {
+            true => Ok(()),
+            false => Err(EXDEV),
+        }
     }
 
     /// For the duration of a call into C, which takes references of its own.

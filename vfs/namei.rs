@@ -59,8 +59,9 @@ impl Path<'_> {
     }
 
     /// What `open(2)` asks, and `vfs_open` does not: whether `cred` may open the
-    /// object with `flags`.
+    /// object with `flags`; and whether the file would keep the object's filesystem.
     pub(super) fn may_open(&self, flags: OpenFlags, cred: &Credential) -> Result {
+        self.check_mount()?;
         let access = match flags.raw() & b::O_ACCMODE {
             b::O_RDONLY if flags.has(OpenFlags::EXECUTED) => Access::EXEC,
             b::O_RDONLY => Access::READ,
