@@ -111,7 +111,8 @@ fn owner_without_a_mapping(t: &T) {
                 let errno = r.err().map(|e| e.errno);
                 // `protected_hardlinks`, and owners only, come first.
                 let first = [Some(Errno::PERM), Some(Errno::OVERFLOW)];
-                match what.contains("link of") || name == "gid" {
+                let is_asked_first = !what.starts_with("open of") && !what.starts_with("rename of");
+                match what.contains("link of") || (name == "gid" && is_asked_first) {
                     true => assert!(first.contains(&errno), "{what}: {errno:?}"),
                     false => assert_eq!(errno, Some(Errno::OVERFLOW), "{what}"),
                 }
@@ -230,6 +231,12 @@ fn owners_with_a_mapping_keep_their_rights(t: &T) {
 }
 
 /// CVE-2020-16120: `rename` asks for rights to directories only, and copies data.
+///
+/// That the owner has no mapping comes first, here and in each case that there is: a mounter
+/// reads all files of owners with a mapping (`CAP_DAC_OVERRIDE`), and one who has given up
+/// that right cannot write to his own `work/`, which has mode 0. So this would pass without
+/// the question whether he may read the file; `owner_without_a_mapping` would not do without
+/// the other.
 fn unreadable_data(t: &T) {
     let layer = t.new_dir("layer");
     Tree::new(&layer)
