@@ -72,6 +72,8 @@ impl Copy<'_> {
         self.as_maker(|| {
             let mut access = ctx.want_write(&self.upper.layer.mnt)?;
             if self.upper.tmpfile {
+                // That opens it, too, in one step with the making: who is asked
+                // (`FAN_OPEN_PERM`, of the whole filesystem) must not wait for a thaw.
                 let file = access.tmpfile(&self.upper.work, 0, &self.writer)?;
                 let dentry = file_dentry(&file).into();
                 return Ok((Nameless { dentry, temp: None }, file));
