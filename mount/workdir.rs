@@ -6,7 +6,7 @@
 //! What is being made lies in `work/` below the directory given as `workdir`,
 //! as with overlayfs. It is made afresh at each mount: what a mount that
 //! ended without an unmount has left there is removed, and nothing else is. That are
-//! names that begin with `#`, where a directory may have whiteouts in it. With anything
+//! names as they give them (`#` and a number), where a directory may have whiteouts in it. With anything
 //! else in it `work/` is somebody's own, who has named the wrong directory: the mount is
 //! refused, and all stays as it is.
 
@@ -37,8 +37,23 @@ const WORK: &[u8] = b"work";
 /// What a mount leaves in `work/` that others must not touch before somebody
 /// has looked at it; overlayfs does so for volatile mounts.
 const INCOMPATIBLE: &[u8] = b"incompat";
-/// What all names begin with that rovl and overlayfs give to what they make there.
-const TEMPORARY: u8 = b'#';
+/// What the mount tries out is made at these names.
+const TRIED: [&[u8]; 3] = [WHITEOUT, FROM, TO];
+const WHITEOUT: &[u8] = b"#whiteout";
+const FROM: &[u8] = b"#from";
+const TO: &[u8] = b"#to";
+/// How many names of a directory are kept in memory at a time.
+const BATCH: usize = 256;
+
+/// Whether rovl or overlayfs give such a name to what they make in `work/`: `#` and a
+/// number ([`whiteout::TempName`]).
+fn is_temporary(name: &[u8]) -> bool {
+    let is_digit = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    match name.split_first() {
+        Some((b'#', number)) if !number.is_empty() && number.iter().all(is_digit) => true,
+        _ => TRIED.contains(&name),
+    }
+}
 
 /// A work directory that is ready.
 pub(super) struct Prepared {
@@ -118,8 +133,8 @@ impl Preparation<'_> {
             return Err(self.is_foreign(Foreign::NoDirectory, b""));
         }
         self.check_removable(&old, b"")?;
-        let left = self.look(context, &old)?;
-        self.sweep(context, &old, &left).map_err(|e| self.stays(e))
+        self.look(context, &old)?;
+        self.sweep(context, &old).map_err(|e| self.stays(e))
     }
 
     /// `work/` cannot be removed.
@@ -187,39 +202,57 @@ impl Preparation<'_> {
         )
     }
 
-    /// What there is to remove, if there is nothing else. Changes nothing.
-    fn look(&self, context: &mut Context<Nothing>, work: &Dentry) -> Result<KVec<Leftover>> {
-        let mut left = KVec::new();
-        for name in self.names_in(context, work).map_err(|e| self.stays(e))? {
-            let dentry = match Path::new(self.mnt, work).lookup(context, &name) {
-                Ok(dentry) => dentry,
-                Err(e) if e == ENOENT => continue,
-                Err(e) => return Err(self.stays(e)),
-            };
-            let is_dir = dentry.positive()?.is_dir();
-            let is_incompatible = is_dir && name.as_slice() == INCOMPATIBLE;
-            if name.first() != Some(&TEMPORARY) && !is_incompatible {
-                return Err(self.is_foreign(Foreign::Unknown, &name));
+    /// Refuses what no mount leaves there. Changes nothing, and keeps nothing: there may be any
+    /// number of names.
+    fn look(&self, context: &mut Context<Nothing>, work: &Dentry) -> Result {
+        let mut file = self.open(context, work).map_err(|e| self.stays(e))?;
+        loop {
+            let names = next_names(context, &mut file).map_err(|e| self.stays(e))?;
+            if names.is_empty() {
+                return Ok(());
             }
-            self.check_removable(&dentry, &name)?;
-            let mut whiteouts = KVec::new();
-            if is_dir {
-                whiteouts = self.names_in(context, &dentry).map_err(|e| self.stays(e))?;
-                if is_incompatible && !whiteouts.is_empty() {
-                    return Err(self.incompatible());
-                }
-                for inner in &whiteouts {
-                    if !self.is_whiteout(context, &dentry, inner)? {
-                        return Err(self.is_foreign(Foreign::Full, &name));
-                    }
+            for name in &names {
+                self.look_at(context, work, name)?;
+            }
+        }
+    }
+
+    fn look_at(&self, context: &mut Context<Nothing>, work: &Dentry, name: &[u8]) -> Result {
+        if vfs::completion::fatal_signal_pending() {
+            return Err(EINTR);
+        }
+        let dentry = match Path::new(self.mnt, work).lookup(context, name) {
+            Ok(dentry) => dentry,
+            Err(e) if e == ENOENT => return Ok(()),
+            Err(e) => return Err(self.stays(e)),
+        };
+        let is_dir = dentry.positive()?.is_dir();
+        let is_incompatible = is_dir && name == INCOMPATIBLE;
+        if !is_temporary(name) && !is_incompatible {
+            return Err(self.is_foreign(Foreign::Unknown, name));
+        }
+        self.check_removable(&dentry, name)?;
+        if !is_dir {
+            return Ok(());
+        }
+        let mut file = self.open(context, &dentry).map_err(|e| self.stays(e))?;
+        loop {
+            let inside = next_names(context, &mut file).map_err(|e| self.stays(e))?;
+            if inside.is_empty() {
+                return Ok(());
+            }
+            if is_incompatible {
+                return Err(self.incompatible());
+            }
+            for inner in &inside {
+                if !self.is_whiteout(context, &dentry, inner)? {
+                    return Err(self.is_foreign(Foreign::Full, name));
                 }
             }
-            left.push(Leftover { name, whiteouts }, GFP_KERNEL)?;
             if vfs::completion::fatal_signal_pending() {
                 return Err(EINTR);
             }
         }
-        Ok(left)
     }
 
     /// Whether there is a whiteout at this name, or nothing any more.
@@ -236,30 +269,10 @@ impl Preparation<'_> {
         }
     }
 
-    /// Removes what [`Self::look`] has found, and `work/` itself. A directory that has
-    /// been filled meanwhile stays.
-    fn sweep(
-        &self,
-        context: &mut Context<Nothing>,
-        work: &Dentry,
-        left: &KVec<Leftover>,
-    ) -> Result {
-        for Leftover { name, whiteouts } in left {
-            let mut access = context.want_write(self.mnt)?;
-            if !whiteouts.is_empty() {
-                let dir = access.lock_name(work, name)?.keep();
-                for name in whiteouts {
-                    self.remove_whiteout(&mut access, &dir, name)?;
-                }
-            }
-            let mut locked = access.lock_name(work, name)?;
-            if locked.inode().is_some() {
-                locked.remove()?;
-            }
-            if vfs::completion::fatal_signal_pending() {
-                return Err(EINTR);
-            }
-        }
+    /// Removes what [`Self::look`] has seen, and `work/` itself. Somebody else may have changed it
+    /// since: what is not to be removed stays.
+    fn sweep(&self, context: &mut Context<Nothing>, work: &Dentry) -> Result {
+        while self.sweep_batch(context, work)? {}
         let mut access = context.want_write(self.mnt)?;
         let mut name = access.lock_name(self.base, WORK)?;
         if !name.dentry().is_same(work) {
@@ -268,30 +281,72 @@ impl Preparation<'_> {
         name.remove()
     }
 
-    fn remove_whiteout(&self, access: &mut WriteAccess<'_>, dir: &Dentry, name: &[u8]) -> Result {
-        if !dir.can_lookup() {
-            return Err(EBUSY);
+    /// Some of the names in `work/`, from the beginning: positions of names that are gone may
+    /// mean nothing. Whether one was there: with those that are not it would not end.
+    #[inline(never)]
+    fn sweep_batch(&self, context: &mut Context<Nothing>, work: &Dentry) -> Result<bool> {
+        let mut removed = false;
+        for name in &self.first_names(context, work)? {
+            removed |= self.sweep_name(context, work, name)?;
+            if vfs::completion::fatal_signal_pending() {
+                return Err(EINTR);
+            }
         }
-        let mut locked = access.lock_name(dir, name)?;
-        // A whiteout of either kind has no data and no names in it.
-        match locked.inode() {
-            Some(inode) if inode.is_dir() || inode.size() != 0 => Err(EBUSY),
-            Some(_) => locked.remove(),
-            None => Ok(()),
-        }
+        Ok(removed)
     }
 
-    fn names_in(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result<KVec<KVec<u8>>> {
-        let mut file = DirFile::open(context, Path::new(self.mnt, dir), self.cred)?;
-        let mut names: KVec<KVec<u8>> = KVec::new();
-        let mut result = Ok(());
-        for_each_entry(context, &mut file, &mut |entry| {
-            if !entry.is_dot() {
-                result = push_name(&mut names, entry.name);
+    fn sweep_name(
+        &self,
+        context: &mut Context<Nothing>,
+        work: &Dentry,
+        name: &[u8],
+    ) -> Result<bool> {
+        if !is_temporary(name) && name != INCOMPATIBLE {
+            return Err(EBUSY);
+        }
+        let dir = context.want_write(self.mnt)?.lock_name(work, name)?.keep();
+        if dir.can_lookup() && name != INCOMPATIBLE {
+            while self.sweep_whiteouts(context, &dir)? {}
+        }
+        let mut access = context.want_write(self.mnt)?;
+        let mut locked = access.lock_name(work, name)?;
+        match locked.inode() {
+            None => return Ok(false),
+            Some(inode) if name == INCOMPATIBLE && !inode.is_dir() => return Err(EBUSY),
+            Some(_) => locked.remove()?,
+        }
+        Ok(true)
+    }
+
+    /// As [`Self::sweep_batch`], for a directory in `work/`.
+    #[inline(never)]
+    fn sweep_whiteouts(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result<bool> {
+        let mut removed = false;
+        for name in &self.first_names(context, dir)? {
+            let mut access = context.want_write(self.mnt)?;
+            let mut locked = access.lock_name(dir, name)?;
+            if locked.inode().is_none() {
+                continue;
             }
-            result.is_ok()
-        })?;
-        result.map(|()| names)
+            if !whiteout::is_whiteout(self.names, Path::new(self.mnt, locked.dentry()))? {
+                return Err(EBUSY);
+            }
+            locked.remove()?;
+            removed = true;
+            if vfs::completion::fatal_signal_pending() {
+                return Err(EINTR);
+            }
+        }
+        Ok(removed)
+    }
+
+    fn first_names(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result<KVec<KVec<u8>>> {
+        let mut file = self.open(context, dir)?;
+        next_names(context, &mut file)
+    }
+
+    fn open(&self, context: &mut Context<Nothing>, dir: &Dentry) -> Result<DirFile> {
+        DirFile::open(context, Path::new(self.mnt, dir), self.cred)
     }
 
     /// Makes `work/`: nobody but us looks into it, and what is made in it gets
@@ -329,7 +384,7 @@ impl Preparation<'_> {
 
     fn check_whiteouts(&self, access: &mut WriteAccess<'_>, work: &Dentry) -> Result {
         let mut try_out = || {
-            let mut name = access.lock_name(work, b"#whiteout")?;
+            let mut name = access.lock_name(work, WHITEOUT)?;
             name.whiteout()?;
             let is_whiteout = name.inode().is_some_and(|inode| inode.is_whiteout());
             name.remove()?;
@@ -346,8 +401,7 @@ impl Preparation<'_> {
 
     /// Whether the filesystem has a flag of `renameat2`. Leaves nothing behind.
     fn can_rename(&self, access: &mut WriteAccess<'_>, work: &Dentry, flag: RenameFlags) -> bool {
-        const NAMES: [&[u8]; 2] = [b"#from", b"#to"];
-        let [from, to] = NAMES;
+        let [from, to] = [FROM, TO];
         let mut try_out = || {
             access.lock_name(work, from)?.create(0)?;
             if flag == RenameFlags::EXCHANGE {
@@ -356,7 +410,7 @@ impl Preparation<'_> {
             access.lock_rename((work, from), (work, to), flag)?.rename()
         };
         let can = try_out().is_ok();
-        for name in NAMES {
+        for name in [from, to] {
             let removed = access
                 .lock_name(work, name)
                 .and_then(|mut name| match name.inode() {
@@ -411,13 +465,6 @@ impl Preparation<'_> {
     }
 }
 
-/// What a mount has left in `work/`.
-struct Leftover {
-    name: KVec<u8>,
-    /// The names in it, if it is a directory.
-    whiteouts: KVec<KVec<u8>>,
-}
-
 /// What is not to be removed.
 enum Foreign {
     NoDirectory,
@@ -427,6 +474,22 @@ enum Foreign {
     Full,
     Immutable,
     MountPoint,
+}
+
+/// The names that come next in a directory, no more than [`BATCH`]; none at its end.
+fn next_names(context: &mut Context<Nothing>, file: &mut DirFile) -> Result<KVec<KVec<u8>>> {
+    let mut names: KVec<KVec<u8>> = KVec::new();
+    let mut result = Ok(());
+    for_each_entry(context, file, &mut |entry| {
+        if names.len() >= BATCH {
+            return false;
+        }
+        if !entry.is_dot() {
+            result = push_name(&mut names, entry.name);
+        }
+        result.is_ok()
+    })?;
+    result.map(|()| names)
 }
 
 fn push_name(names: &mut KVec<KVec<u8>>, name: &[u8]) -> Result {

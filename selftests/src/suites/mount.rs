@@ -1234,10 +1234,15 @@ fn work_is_swept(t: &T) {
     for i in 0..200 {
         left.file(format!("#{i}"), "half a copy");
     }
-    left.dir("#dir/deeper")
-        .whiteout("#dir/gone")
-        .symlink("#link", "nowhere");
-    sys::rmdir(o.w("work/#dir/deeper")).works();
+    left.dir("#d/deeper")
+        .symlink("#e", "nowhere")
+        .file("#from", "")
+        .whiteout("#whiteout");
+    // More than are looked at in one go.
+    for i in 0..600 {
+        left.whiteout(format!("#d/gone{i}"));
+    }
+    sys::rmdir(o.w("work/#d/deeper")).works();
     o.mount().works();
     if !t.is_overlay() {
         assert_names(o.w("work"), &[]);
