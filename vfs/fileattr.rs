@@ -158,12 +158,9 @@ impl FileAttr {
 /// `security_file_ioctl`, which takes an open file: one that is opened and closed for
 /// the question. What cannot be opened without consequences has no such call.
 ///
-/// Whoever watches may be asked, so nothing is locked below. Who holds a lease is not
-/// waited for: the VFS holds the lock of the inode that asks.
-///
-/// # Errors
-///
-/// `EAGAIN` while somebody has still to give a lease up.
+/// Whoever watches may be asked, and who holds a lease to write is waited for, as where a
+/// copy-up opens the file for its data: so nothing is locked below. The lock of the inode
+/// that asks may be held, by the VFS.
 fn may_ioctl(_may_lock: &mut impl MayLockDirectory, path: Path<'_>, command: u32) -> Result {
     let inode = path.inode()?;
     if !inode.is_dir() && !inode.is_regular() {
@@ -171,7 +168,7 @@ fn may_ioctl(_may_lock: &mut impl MayLockDirectory, path: Path<'_>, command: u32
     }
     path.check_mount()?;
     let path = path.as_c();
-    let flags = b::O_RDONLY | b::O_LARGEFILE | b::O_NONBLOCK;
+    let flags = b::O_RDONLY | b::O_LARGEFILE;
     // SAFETY: the path is valid and positive, and so are the credentials of the
     // running task.
     let file = unsafe { b::kernel_file_open(&path, flags as c_int, b::rovl_current_cred()) };
