@@ -1240,7 +1240,7 @@ fn work_is_swept(t: &T) {
         .whiteout("#whiteout");
     // More than are looked at in one go.
     for i in 0..600 {
-        left.whiteout(format!("#d/gone{i}"));
+        left.whiteout(&format!("#d/gone{i}"));
     }
     sys::rmdir(o.w("work/#d/deeper")).works();
     o.mount().works();
