@@ -361,7 +361,9 @@ fn not_quite_done(t: &T, against: &'static Op, point: Point) {
         gone.wait_standing(1);
         publish.go_on();
         if let Err(e) = maker.finish() {
-            assert_eq!(e.errno, Errno::NOENT);
+            // In a directory that has been removed ext4 says EPERM, and it is asked.
+            let right = [Errno::NOENT, Errno::PERM].contains(&e.errno);
+            assert!(right, "O_TMPFILE: {e:?}");
         }
         gone.go_on();
         remover.finish().works();
