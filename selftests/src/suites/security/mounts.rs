@@ -166,6 +166,8 @@ fn work_of_somebody_stays(t: &T) {
         ("work/#d0/d1/d2/thesis.txt", "work/#d0"),
         ("work/incompatible", "work/incompatible"),
         ("work/.#lock", "work/.#lock"),
+        ("work/#thesis.txt#", "work/#thesis.txt#"),
+        ("work/#", "'work/#'"),
         ("work", "'work'"),
     ] {
         let o = stack(t);
@@ -173,7 +175,7 @@ fn work_of_somebody_stays(t: &T) {
         let w = Tree::new(o.w("/"));
         w.file(path, "three years");
         if path != "work" {
-            w.file("work/#a", "half a copy").file("work/#zz", "another");
+            w.file("work/#a", "half a copy").file("work/#ff", "another");
         }
         refused_and_kept(&o, &[named, "workdir"]);
     }
@@ -217,9 +219,9 @@ fn leftovers_of_mounts_go(t: &T) {
     for i in 0..100 {
         w.file(format!("#{i:x}"), "half a copy");
     }
-    w.dir("#dir").whiteout("#gone").symlink("#link", "nowhere");
-    w.whiteout("#full/a").whiteout("#full/b");
-    w.fifo("#fifo").dir("incompat");
+    w.dir("#d0").whiteout("#d1").symlink("#d2", "nowhere");
+    w.whiteout("#d3/a").whiteout("#d3/b");
+    w.fifo("#d4").file("#from", "").dir("incompat");
     o.mount().works();
     assert_text(o.m("f"), "lower");
     if !t.is_overlay() {
@@ -230,9 +232,9 @@ fn leftovers_of_mounts_go(t: &T) {
         o.umount();
         // Whiteouts that are files, as they can come from a lower layer by an older overlayfs.
         let w = Tree::new(o.w("work"));
-        w.dir("#x").xattr("#x", crate::tree::OPAQUE, "x");
-        w.file("#x/gone", "")
-            .xattr("#x/gone", "trusted.overlay.whiteout", "");
+        w.dir("#e").xattr("#e", crate::tree::OPAQUE, "x");
+        w.file("#e/gone", "")
+            .xattr("#e/gone", "trusted.overlay.whiteout", "");
         o.mount().works();
         assert_names(o.w("work"), &[]);
     }
