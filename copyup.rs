@@ -62,7 +62,8 @@ enum Extent<'a> {
 /// `EROFS` without an upper layer, `EINTR` for a fatal signal and no other, `ESTALE`
 /// if somebody else puts something in the object's place in the upper layer,
 /// `EOVERFLOW` if the owner has no mapping in the mounter's user namespace, `EACCES`
-/// if the mounter may not read the object, and whatever the layers say: `ENOSPC`, `EDQUOT`, `EIO`, `ENOMEM`, ...
+/// if the mounter may not read the object, and whatever the layers say: `ENOSPC`,
+/// `EDQUOT`, `EIO`, `ENOMEM`, ...
 pub(crate) fn copy_up<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
     copy_up_extent(ctx, dentry, Extent::Whole)?;
     Ok(())

@@ -420,10 +420,10 @@ impl<'a> Place<'a> {
     }
 
     /// Gives what has been made its overlay inode; takes it back if it cannot have
-    /// one: there is no memory, or somebody changes the layer (`ESTALE`). What was there before says whether the name must stay hidden:
-    /// the layers below are not asked under write access. One of them may be a
-    /// stacking filesystem with the same upper filesystem, whose directories are
-    /// locked before write access is taken.
+    /// one: there is no memory, or somebody changes the layer (`ESTALE`). What was
+    /// there before says whether the name must stay hidden: the layers below are not
+    /// asked under write access. One of them may be a stacking filesystem with the same
+    /// upper filesystem, whose directories are locked before write access is taken.
     fn adopt(&self, access: &mut WriteAccess<'_>, put: Put) -> Result<ARef<Inode<Rovl>>> {
         let Put {
             made,

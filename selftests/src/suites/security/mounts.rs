@@ -185,6 +185,15 @@ fn work_of_somebody_stays(t: &T) {
     let o = stack(t);
     Tree::new(o.w("/")).file("work/new\nline\u{1b}[31m", "");
     refused_and_kept(&o, &["new\\nline\\u{1b}[31m"]);
+    // No mount leaves a directory in one of its own, nor a file beside whiteouts.
+    let o = stack(t);
+    Tree::new(o.w("/")).dir("work/#d0/empty");
+    refused_and_kept(&o, &["work/#d0"]);
+    let o = stack(t);
+    let w = Tree::new(o.w("/"));
+    w.whiteout("work/#d0/w").file("work/#d0/f", "x");
+    w.opaque("work/#d0");
+    refused_and_kept(&o, &["work/#d0"]);
     // Neither is what looks like a whiteout at the top ours.
     let o = stack(t);
     Tree::new(o.w("/")).whiteout("work/gone");
