@@ -549,6 +549,7 @@ impl Mounting {
 
     /// Whether this mount may be of a superblock that is made of the same.
     pub(crate) fn reuse(&self, sb: &SuperBlock, readonly: bool, log: &Log<'_>) -> Result {
+        stack::check_mounts(self, log)?;
         // The other one may have been mounted by another name.
         let Some(upper) = &self.upper else {
             return Ok(());

@@ -367,17 +367,7 @@ fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
 /// A private mount of a directory, and what there is to know of its filesystem.
 #[inline(never)]
 fn open_layer(layers: &mut Layers, role: Role, given: &Given, log: &Log<'_>) -> Result<Layer> {
-    let path = given.path()?;
-    let mnt: PrivateMount = path.clone_private().map_err(|e| {
-        refuse!(
-            log,
-            e,
-            "{} {}: cannot be cloned (unbindable, or mounted elsewhere): {}",
-            role,
-            Quoted(&given.name),
-            Reason(e)
-        )
-    })?;
+    let mnt = clone(role, given, log)?;
     let root = Path::new(&mnt, mnt.root());
     layers.namelen = layers.namelen.max(StatFs::of(root)?.namelen());
     let fs = index_of_filesystem(&mut layers.filesystems, root.dentry)?;
@@ -386,6 +376,33 @@ fn open_layer(layers: &mut Layers, role: Role, given: &Given, log: &Log<'_>) -> 
         fs,
         mnt,
     })
+}
+
+/// A mount of ours of the directory that an option names.
+fn clone(role: Role, given: &Given, log: &Log<'_>) -> Result<PrivateMount> {
+    given.path()?.clone_private().map_err(|e| {
+        refuse!(
+            log,
+            e,
+            "{} {}: cannot be cloned (unbindable, or mounted elsewhere): {}",
+            role,
+            Quoted(&given.name),
+            Reason(e)
+        )
+    })
+}
+
+/// Asks of a stack that is there already what [`build`] asks of the mounts of its layers:
+/// this mounter may come by others, which he may not clone.
+#[inline(never)]
+pub(super) fn check_mounts(mounting: &Mounting, log: &Log<'_>) -> Result {
+    let upper = mounting.upper.iter().map(|given| (Role::Upper, given));
+    let lower = mounting.lower.iter().map(|given| (Role::Lower, given));
+    let mut cloned = KVec::new();
+    for (role, given) in Iterator::chain(upper, lower) {
+        cloned.push(clone(role, given, log)?, GFP_KERNEL)?;
+    }
+    PrivateMount::retire(cloned.iter())
 }
 
 /// The index of the filesystem that a directory is on.

@@ -771,6 +771,15 @@ fn same_stack_by_other_names(t: &T) {
         assert_eq!(dev(&d.mnt), dev(&again));
         sys::umount(&again).works();
     }
+    // By a mount that may not be cloned nobody comes to what others have mounted.
+    let change = rustix::mount::MountPropagationFlags::UNBINDABLE;
+    rustix::mount::mount_change(&bound, change).expect("unbindable");
+    let fc = FsContext::open(t.fstype()).works();
+    fc.string("lowerdir+", &bound).works();
+    fc.string("upperdir", &d.upper).works();
+    fc.string("workdir", &d.work).works();
+    fc.create().fails(Errno::INVAL);
+    drop(fc);
     let open = |p: &Path| sys::open(p, OFlags::PATH | OFlags::DIRECTORY).works();
     let fc = FsContext::open(t.fstype()).works();
     fc.fd("lowerdir+", &open(&d.lower)).works();
