@@ -6,7 +6,13 @@ use crate::{
     format::names::{self, Names},
     vfs::{self, in_use::InUseMark, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
 };
-use kernel::{cred::Credential, prelude::*, str::CString, sync::aref::ARef};
+use kernel::{
+    cred::Credential,
+    new_spinlock,
+    prelude::*,
+    str::CString,
+    sync::{aref::ARef, SpinLock},
+};
 
 /// The filesystem type. What its objects keep is said at the top, in
 /// `super_block.rs`; the rooms between name no more of it than this.
@@ -95,6 +101,7 @@ pub(crate) struct Upper {
     pub(crate) _in_use: InUse,
     /// Makes names in `work/` unique within this mount.
     pub(crate) serial: kernel::sync::atomic::Atomic<u64>,
+    pub(crate) last_whiteout: LastWhiteout,
     pub(crate) layer: Layer,
 }
 
@@ -111,6 +118,38 @@ impl InUse {
             _upper: upper,
             _work: work,
         }
+    }
+}
+
+/// The whiteout that was made last. The next one is another name of it, which takes no
+/// inode, now and when something takes its place. Nothing is kept in `work/` for that,
+/// and nothing of a whiteout that has lost its last name.
+///
+/// Whoever makes one takes it for as long: others who do so at the same time do not
+/// wait at its inode, but make one of their own.
+pub(crate) struct LastWhiteout(Pin<KBox<SpinLock<Option<ARef<Dentry>>>>>);
+
+impl LastWhiteout {
+    pub(crate) fn new() -> Result<Self> {
+        let none = new_spinlock!(None, "rovl::last_whiteout");
+        Ok(Self(KBox::pin_init(none, GFP_KERNEL)?))
+    }
+
+    pub(crate) fn take(&self) -> Option<ARef<Dentry>> {
+        self.0.lock().take()
+    }
+
+    pub(crate) fn keep(&self, whiteout: ARef<Dentry>) {
+        let old = self.0.lock().replace(whiteout);
+        drop(old);
+    }
+
+    /// Called after names have been removed. A file without a name that is held would
+    /// keep the upper filesystem from being remounted read-only.
+    pub(crate) fn let_go(&self) {
+        let has_name = |last: &mut ARef<Dentry>| last.inode().is_some_and(|i| i.nlink() > 0);
+        let gone = self.0.lock().take_if(|last| !has_name(last));
+        drop(gone);
     }
 }
 

@@ -352,6 +352,7 @@ impl<'a> Place<'a> {
         if let Some(upper_dir) = self.upper_dir.inode() {
             self.dir.copy_attributes(upper_dir);
         }
+        self.upper.let_whiteout_go();
         readdir::invalidate(self.dir);
     }
 
@@ -458,7 +459,7 @@ impl<'a> Place<'a> {
                 // Not copied up, or not yet: whoever is at it finds the
                 // whiteout when he comes to publish.
                 None => {
-                    whiteout::make(&mut name)?;
+                    self.upper.make_whiteout(&mut name)?;
                     lost_a_name(inode);
                     return Ok(());
                 }

@@ -220,17 +220,24 @@ impl Upper {
         }
     }
 
-    /// Makes a whiteout under a temporary name.
-    fn make_temp_whiteout(&self, access: &mut WriteAccess<'_>) -> Result<TempName> {
-        let name = self.temp_name();
-        access.lock_name(&self.work, &name)?.whiteout()?;
-        Ok(name)
+    /// Makes a whiteout where there is no upper object.
+    pub(crate) fn make_whiteout(&self, name: &mut LockedName<'_>) -> Result {
+        let last = self.last_whiteout.take();
+        // It may have names enough, or be in another project; it may have none any more.
+        match last.filter(|last| name.link(last).is_ok()) {
+            Some(last) => self.last_whiteout.keep(last),
+            None => {
+                name.whiteout()?;
+                self.last_whiteout.keep(name.dentry().into());
+            }
+        }
+        Ok(())
     }
-}
 
-/// Puts a whiteout where there is no upper object.
-pub(crate) fn make(name: &mut LockedName<'_>) -> Result {
-    name.whiteout()
+    /// Names of the upper layer have been removed, whiteouts maybe.
+    pub(crate) fn let_whiteout_go(&self) {
+        self.last_whiteout.let_go();
+    }
 }
 
 /// An upper directory that is to go, and the whiteouts in it: all there is.
@@ -249,21 +256,49 @@ pub(crate) fn replace(
     (parent, name): (&Dentry, &[u8]),
     emptied: Option<Emptied<'_>>,
 ) -> Result {
-    let temp = upper.make_temp_whiteout(access)?;
     let flags = match emptied {
         Some(_) => RenameFlags::EXCHANGE,
         None => RenameFlags::NONE,
     };
+    let temp = upper.temp_name();
+    upper.make_whiteout(&mut access.lock_name(&upper.work, &temp)?)?;
     let moved = access
         .lock_rename((&upper.work, &temp), (parent, name), flags)
         .and_then(|mut rename| rename.rename());
-    match (&moved, emptied) {
+    match (moved, emptied) {
         // The whiteout is in place, and the directory in `work/`.
         (Ok(()), Some(emptied)) => remove_dir(upper, access, names, &temp, emptied),
         (Ok(()), None) => {}
-        (Err(_), _) => upper.remove_temp(access, &temp),
+        (Err(e), _) => {
+            upper.remove_temp(access, &temp);
+            if e != EXDEV || !upper.rename_whiteout {
+                return Err(e);
+            }
+            move_away(upper, access, names, (parent, name), emptied)?;
+        }
     }
-    moved
+    Ok(())
+}
+
+/// The same by moving the object to `work/`, where the filesystem itself puts a whiteout in
+/// its place, and does so as if it had been made there: in the directory of a project no
+/// other may come.
+fn move_away(
+    upper: &Upper,
+    access: &mut WriteAccess<'_>,
+    names: &Names,
+    (parent, name): (&Dentry, &[u8]),
+    emptied: Option<Emptied<'_>>,
+) -> Result {
+    let temp = upper.temp_name();
+    access
+        .lock_rename((parent, name), (&upper.work, &temp), RenameFlags::WHITEOUT)?
+        .rename()?;
+    match emptied {
+        Some(emptied) => remove_dir(upper, access, names, &temp, emptied),
+        None => upper.remove_temp(access, &temp),
+    }
+    Ok(())
 }
 
 /// Removes a directory under a temporary name, and the whiteouts in it.

@@ -10,7 +10,7 @@ use crate::vfs::compat::ELOOP;
 use crate::{
     format::{names, uuid::Uuid},
     inode::{Identity, LowerObject, LowerObjects, Objects},
-    layers::{InUse, Layer, LayerFs, Layers, Upper},
+    layers::{InUse, LastWhiteout, Layer, LayerFs, Layers, Upper},
     vfs::{
         self,
         cred::NewCred,
@@ -478,6 +478,7 @@ fn open_upper(
         rename_whiteout: prepared.rename_whiteout,
         _in_use: in_use,
         serial: Atomic::new(0),
+        last_whiteout: LastWhiteout::new()?,
         workdir_name: CString::try_from(&*work.name)?,
         layer,
     })

@@ -86,6 +86,8 @@ pub fn tests() -> Vec<Test> {
         test!(rename_whiteout_missing).uppers(&[Fs::Jfs]),
         test!(tmpfile_not_supported).uppers(&[Fs::Jfs]),
         test!(working_directory),
+        test!(no_whiteout_is_held),
+        test!(no_whiteout_is_held),
         test!(whiteouts_are_shared_or_not_but_right).matrix(),
         test!(after_remount_the_same).matrix(),
     ]
@@ -1251,6 +1253,30 @@ fn whiteouts_are_shared_or_not_but_right(t: &T) {
         assert_whiteout(o.u(format!("f{i}")));
     }
     assert_names(o.m("/"), &["f0", "f1", "f2", "f3", "f4"]);
+}
+
+/// The last name of the last whiteout goes, and with it its inode: a file without a name
+/// that is held keeps a filesystem from being remounted read-only.
+fn no_whiteout_is_held(t: &T) {
+    t.better_than_overlay("it keeps one in the work directory");
+    let o = lower(t);
+    let free = || rustix::fs::statvfs(o.u("/")).expect("statvfs").f_ffree;
+    let before = free();
+    sys::unlink(o.m("f")).works();
+    assert_eq!(before - free(), 1, "a whiteout");
+    sys::unlink(o.m("g")).works();
+    assert_eq!(before - free(), 1, "another name of it");
+    assert_eq!(sys::stat(o.u("f")).works().st_nlink, 2);
+    sys::write_file(o.m("f"), "new").works();
+    assert_eq!(before - free(), 2, "a file over one");
+    sys::write_file(o.m("g"), "new").works();
+    assert_eq!(before - free(), 2, "and one over the other");
+    o.assert_no_strays();
+    sys::unlink(o.m("f")).works();
+    assert_eq!(before - free(), 2, "a whiteout over the file");
+    sys::rename(o.m("g"), o.m("f")).works();
+    assert_whiteout(o.u("g"));
+    assert_eq!(before - free(), 2, "a file and a whiteout");
 }
 
 fn after_remount_the_same(t: &T) {

@@ -10,7 +10,7 @@ use crate::env::{check_fs, mount_device, Fs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, OFlags, XFlags};
-use crate::tree::pattern;
+use crate::tree::{assert_whiteout, pattern};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -258,5 +258,15 @@ fn of_several_projects(t: &T) {
     sys::link(o.m("a/f"), o.m("b/linked")).fails(Errno::XDEV);
     sys::rename(o.m("a/f"), o.m("a/sub/f")).works();
     assert_eq!(q.used("-P", 10).1, 7, "and a whiteout");
+    // What is put in the place of an object is of its project.
+    for name in ["a/sub/g", "b/sub/g", "b/f"] {
+        sys::unlink(o.m(name)).works();
+        assert_whiteout(o.u(name));
+        o.assert_no_strays();
+    }
+    std::fs::remove_dir_all(o.m("a/sub")).expect("rm -r");
+    assert_whiteout(o.u("a/sub"));
+    // The directory, gone and gone/new, and the whiteouts f and sub.
+    assert_eq!(q.used("-P", 10).1, 5, "of project 10 in the end");
     q.finish(&o);
 }
