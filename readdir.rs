@@ -327,11 +327,8 @@ impl OnlyPart {
                 has_xattr_whiteouts: false,
             };
             let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
-            // A whiteout or not, as a look at the entry has shown. None can be taken
-            // while the directory is read.
-            let mut known: Option<(KVec<u8>, bool)> = None;
+            let mut doubt = Doubt::default();
             loop {
-                let mut unknown = None;
                 iterate::pass_entries(
                     may_lock,
                     &mut self.file,
@@ -340,19 +337,10 @@ impl OnlyPart {
                         b"." => Pass::As(own),
                         b".." => Pass::As(parent),
                         _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
-                        name => match &known {
-                            Some((looked_up, true)) if looked_up.as_slice() == name => Pass::Skip,
-                            Some((looked_up, false)) if looked_up.as_slice() == name => {
-                                Pass::As(entry.ino)
-                            }
-                            _ => {
-                                unknown = Some((copy_of(name), entry.d_type));
-                                Pass::Stop
-                            }
-                        },
+                        _ => doubt.settle(entry),
                     },
                 )?;
-                let Some((name, d_type)) = unknown else {
+                let Some((name, d_type)) = doubt.unknown.take() else {
                     return Ok(());
                 };
                 if fatal_signal_pending() {
@@ -360,9 +348,38 @@ impl OnlyPart {
                 }
                 let name = name?;
                 let is_whiteout = part.is_whiteout(may_lock, &name, d_type)?;
-                known = Some((name, is_whiteout));
+                doubt.known = Some((name, is_whiteout));
             }
         })
+    }
+}
+
+/// An entry that may be a whiteout. None can be looked at while the directory is read.
+#[derive(Default)]
+struct Doubt {
+    /// Whether it is one, as a look at it has shown.
+    known: Option<(KVec<u8>, bool)>,
+    /// One that has not been looked at, and its type.
+    unknown: Option<(Result<KVec<u8>>, u8)>,
+}
+
+impl Doubt {
+    /// Out of the way of all the others, which are passed on as they come.
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self, entry: &iterate::Entry<'_>) -> Pass {
+        match &self.known {
+            Some((looked_at, is_whiteout)) if looked_at.as_slice() == entry.name => {
+                match is_whiteout {
+                    true => Pass::Skip,
+                    false => Pass::As(entry.ino),
+                }
+            }
+            _ => {
+                self.unknown = Some((copy_of(entry.name), entry.d_type));
+                Pass::Stop
+            }
+        }
     }
 }
 

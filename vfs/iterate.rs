@@ -16,7 +16,7 @@ use super::{
     readdir::DirContext,
     Dentry, Path,
 };
-use core::ptr::NonNull;
+use core::{cell::Cell, ptr::NonNull};
 use kernel::{
     cred::Credential,
     error::{from_err_ptr, to_result},
@@ -138,20 +138,16 @@ impl<F: FnMut(Entry<'_>) -> bool> Visitor<F> {
         }
     }
 
-    /// `iterate_dir` until `visit` stops or nothing comes: a filesystem may hand out
-    /// a part only. Where it is then is in `ctx`, also after an error.
-    fn run(&mut self, _may_lock: &mut impl MayLockDirectory, dir: &mut DirFile) -> Result {
+    /// `iterate_dir`: a filesystem may hand out a part only. Whether more may come: not if
+    /// `visit` stopped or nothing came. Where it is then is in `ctx`, also after an error.
+    fn run(&mut self, _may_lock: &mut impl MayLockDirectory, dir: &mut DirFile) -> Result<bool> {
         self.ctx.actor = Some(actor::<F>);
-        loop {
-            self.seen = 0;
-            // SAFETY: the file is open and ours alone (invariant of `DirFile`); the
-            // visitor outlives the call, and its actor fits. We hold no lock of the
-            // filesystem (`_may_lock`).
-            to_result(unsafe { b::iterate_dir(dir.0.as_ptr(), (&raw mut *self).cast()) })?;
-            if self.stopped || self.seen == 0 {
-                return Ok(());
-            }
-        }
+        self.seen = 0;
+        // SAFETY: the file is open and ours alone (invariant of `DirFile`); the
+        // visitor outlives the call, and its actor fits. We hold no lock of the
+        // filesystem (`_may_lock`).
+        to_result(unsafe { b::iterate_dir(dir.0.as_ptr(), (&raw mut *self).cast()) })?;
+        Ok(!self.stopped && self.seen > 0)
     }
 }
 
@@ -200,7 +196,8 @@ pub(crate) fn for_each_entry(
 ) -> Result {
     let mut visitor = Visitor::new(visit);
     visitor.ctx.count = c_int::MAX;
-    visitor.run(may_lock, dir)
+    while visitor.run(may_lock, dir)? {}
+    Ok(())
 }
 
 /// What becomes of an entry that could be passed on.
@@ -214,7 +211,8 @@ pub(crate) enum Pass {
 
 /// Passes entries of `dir` on to `out`, from the position of `out` on and with
 /// the positions of `dir`, until there is no room, `decide` stops, or there are
-/// no more.
+/// no more. Whoever reads comes again until he gets none, so a filesystem that hands
+/// out a part is asked for more only if none of that was passed on.
 ///
 /// `decide` runs as `visit` of [`for_each_entry`] does.
 ///
@@ -226,14 +224,18 @@ pub(crate) fn pass_entries(
     may_lock: &mut impl MayLockDirectory,
     dir: &mut DirFile,
     out: &mut DirContext<'_>,
-    decide: &mut dyn FnMut(&Entry<'_>) -> Pass,
+    decide: &mut impl FnMut(&Entry<'_>) -> Pass,
 ) -> Result {
     dir.seek(out.pos())?;
     let (count, start) = (out.count(), out.pos());
+    let passed_on = Cell::new(false);
     let mut visitor = Visitor::new(|entry: Entry<'_>| {
         out.set_pos(entry.offset);
         match decide(&entry) {
-            Pass::As(ino) => out.emit(entry.name, ino, entry.d_type),
+            Pass::As(ino) => {
+                passed_on.set(true);
+                out.emit(entry.name, ino, entry.d_type)
+            }
             Pass::Skip => true,
             Pass::Stop => false,
         }
@@ -241,8 +243,13 @@ pub(crate) fn pass_entries(
     visitor.ctx.count = count;
     // It stays where it is if the filesystem is not even asked.
     visitor.ctx.pos = start;
-    let passed = visitor.run(may_lock, dir);
+    let passed = loop {
+        match visitor.run(may_lock, dir) {
+            Ok(true) if !passed_on.get() => {}
+            passed => break passed,
+        }
+    };
     let end = visitor.ctx.pos;
     out.set_pos(end);
-    passed
+    passed.map(drop)
 }
