@@ -49,11 +49,13 @@ usage() {
 	                   stock|debug/rovl.ko [pause]
 	  series           print the kernel series that the module supports
 	  release KERNEL   print the release (uname -r) of stock or debug
+	  version          print the version of the stock kernel's packages
 	  status           what is in the cache, and how large
 	  prune            remove from the cache what this checkout does not use
 	  remove-cache     remove the cache (asks first)
 
 	The cache is \$ROVL_CACHE, now $cache.
+	With ROVL_TREE=packaging, run and shell have the Debian packaging tools, too.
 	ROVL_MIRROR names a Debian mirror, if that of the machine is not to be used.
 	SERIES is the series of the kernels: ${SUPPORTED[0]}, or one of ${SUPPORTED[*]:1}.
 	EOF
@@ -183,12 +185,28 @@ check_userns() {
 
 # --- the Debian tree -------------------------------------------------------
 
-packages() { sed 's/#.*//' "$top/tools/env/packages" | xargs -n 1; }
+packages() { sed 's/#.*//' "$top/tools/env/${1:-packages}" | xargs -n 1; }
 
 tree_dir() {
 	local key
 	key=$({ echo "$TREE_FORMAT $SUITE"; packages; } | sha256sum)
 	echo "$cache/tree/$SUITE-${key:0:12}"
+}
+
+# With ROVL_TREE=packaging, what is run has the packages of tools/env/packaging, too.
+packaging_dir() {
+	local key
+	key=$({ tree_dir; packages packaging; } | sha256sum)
+	echo "$cache/tree/packaging-${key:0:12}"
+}
+
+entered_tree() {
+	case ${ROVL_TREE:-} in
+	'') tree_dir ;;
+	packaging) packaging_dir ;;
+	partial) echo "$(packaging_dir).partial" ;;
+	*) die "no such tree: $ROVL_TREE" ;;
+	esac
 }
 
 # The Debian mirror of the machine's own apt, or nothing.
@@ -267,6 +285,31 @@ cmd_tree() {
 	unlock
 }
 
+# A copy, so that nothing else ever uses what is only here by chance.
+make_packaging() {
+	local tree=$1 install p
+	rm_tree "$tree.partial"
+	own_userns cp -a "$(tree_dir)" "$tree.partial" || return
+	mapfile -t p < <(packages packaging)
+	install=(in_tree apt-get -q install -y --no-install-recommends "${p[@]}")
+	export ROVL_TREE=partial
+	"${install[@]}" || { in_tree apt-get -q update && "${install[@]}"; } || return
+	in_tree apt-get clean || return
+	mv "$tree.partial" "$tree"
+}
+
+cmd_packaging() {
+	local tree
+	tree=$(packaging_dir)
+	[[ -e $tree ]] && return
+	ROVL_TREE='' cmd_tree
+	lock packaging
+	[[ -e $tree ]] && return
+	task "adding the Debian packaging tools to a copy of the build tree (60 MB to fetch, 2.4 GB on disk, about 2 min)" \
+		"$cache/log/packaging.log" make_packaging "$tree"
+	unlock
+}
+
 # --- running things in the tree --------------------------------------------
 
 # The host's certificate bundle, for machines behind a proxy with its own CA.
@@ -296,7 +339,7 @@ in_tree() {
 # First process of the namespaces.
 enter() {
 	local tree ca dir f cwd=$PWD env=() name
-	tree=$(tree_dir)
+	tree=$(entered_tree)
 
 	for dir in /tmp /var/tmp "$cache" "$top" "$cwd" ${ROVL_BIND:-}; do
 		[[ -d $dir && $dir != / ]] || continue
@@ -370,7 +413,11 @@ cmd_run() {
 	if [[ ${ROVL_IN_TREE:-} ]]; then
 		exec "$@"
 	fi
-	cmd_tree
+	if [[ ${ROVL_TREE:-} ]]; then
+		cmd_packaging
+	else
+		cmd_tree
+	fi
 	local pid rc
 	# A child that this shell does not wait for in the foreground, so that
 	# a signal to this shell alone is acted on at once; it gets back what
@@ -475,40 +522,24 @@ unpack_image() {
 }
 
 unpack_source() {
-	rm -rf "$kdir/source.partial"
-	mkdir -p "$kdir/source.partial"
-	# shellcheck disable=SC2016 # for the inner shell
-	in_tree sh -c 'dpkg-deb --fsys-tarfile "$1" |
-		tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
-		xz -dcT0 | tar -xC "$2" --strip-components=1' sh \
-		"$(deb "linux-source-$SERIES")" "$kdir/source.partial" || return
-	[[ -e $kdir/source.partial/Makefile ]] || return
-	mv "$kdir/source.partial" "$kdir/source"
+	rm -rf "$kdir/source.deb"
+	mkdir -p "$kdir/source.deb"
+	in_tree dpkg-deb -x "$(deb "linux-source-$SERIES")" "$kdir/source.deb" ||
+		return
+	in_tree "$top/tools/rust-metadata" unpack \
+		"$kdir/source.deb/usr/src/linux-source-$SERIES.tar.xz" "$kdir/source" ||
+		return
+	rm -rf "$kdir/source.deb"
 }
 
-# Debian's headers have no Rust metadata.  They are rebuilt from the source
-# with Debian's configuration and compilers, and come out the same.
+# Debian's headers have no Rust metadata; see tools/rust-metadata.
 build_stock() {
-	local build="$kdir/stock" headers="$kdir/headers" jobs h
-	jobs=$(nproc)
+	local build="$kdir/stock" headers="$kdir/headers"
 	rm -rf "$headers"
-	mkdir -p "$headers" "$build"
+	mkdir -p "$headers"
 	in_tree dpkg-deb -x "$(deb "linux-headers-$release")" "$headers" || return
-	h="$headers/usr/src/linux-headers-$release"
-	cp "$h/.config" "$build/.config"
-	in_tree make -C "$kdir/source" O="$build" LOCALVERSION= olddefconfig ||
-		return
-	grep -qx CONFIG_RUST=y "$build/.config" || {
-		echo "CONFIG_RUST did not survive: see scripts/rust_is_available.sh"
-		in_tree make -C "$kdir/source" O="$build" rustavailable
-		return 1
-	}
-	in_tree make -C "$kdir/source" O="$build" LOCALVERSION= -j"$jobs" \
-		prepare modules_prepare || return
-	cp "$h/Module.symvers" "$build/Module.symvers"
-	cp "$h/include/generated/utsrelease.h" "$build/include/generated/" ||
-		return
-	echo "$release" >"$build/include/config/kernel.release"
+	in_tree "$top/tools/rust-metadata" build "$kdir/source" \
+		"$headers/usr/src/linux-headers-$release" "$build" || return
 	rm -rf "$headers"
 	touch "$build/.rovl-done"
 }
@@ -744,7 +775,7 @@ cmd_status() {
 
 cmd_prune() {
 	local f keep
-	keep=" $(tree_dir) "
+	keep=" $(tree_dir) $(packaging_dir) "
 	for SERIES in "${SUPPORTED[@]}"; do
 		resolved || continue
 		keep+="$kdir $(debug_dir) $kdir/source $kdir/stock $kdir/image "
@@ -789,6 +820,9 @@ main() {
 	shell) cmd_run /bin/bash -i ;;
 	path) cmd_path "$@" ;;
 	release) cmd_release "$@" ;;
+	version)
+		resolved || die "no kernel yet: run tools/env.sh kernel stock"
+		echo "$version" ;;
 	series) printf '%s\n' "${SUPPORTED[@]}" ;;
 	status) cmd_status ;;
 	prune) cmd_prune ;;
