@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .PHONY: all module env shell run check check-stress check-conformance \
 	check-differential check-fuzz check-programs bench fuzz mount.rovl \
-	helper_install rustfmt rustfmtcheck clippy doc \
+	helper_install deb rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
 KERNEL ?= stock
@@ -23,6 +23,10 @@ endif
 
 # what the commands in the environment may want to know
 export KERNEL SERIES T V CI FRESH ACCEL
+
+ifneq ($(if $(KEY),1),$(if $(CERT),1))
+$(error KEY=FILE and CERT=FILE sign the module together; one is missing)
+endif
 
 ifdef KDIR
 
@@ -87,6 +91,13 @@ mount.rovl: env
 
 helper_install: mount.rovl
 	install -D -m 755 build/mount.rovl $(DESTDIR)/sbin/mount.rovl
+
+# KEY and CERT sign the module; nothing else is seen of the machine in there.
+PACKAGING = ROVL_TREE=packaging ROVL_KEY='$(abspath $(KEY))' ROVL_CERT='$(abspath $(CERT))' \
+	ROVL_BIND='$(sort $(dir $(abspath $(KEY) $(CERT))))' $(IN)
+
+deb: env
+	@$(PACKAGING) python3 tools/packages.py
 
 clean:
 	rm -rf build
@@ -184,6 +195,8 @@ help:
 	@echo '  make modules_install  install rovl.ko (INSTALL_MOD_PATH=DIR for another root)'
 	@echo '  make mount.rovl       the helper of mount(8) for long lists of layers, static,'
 	@echo '                        in build; make helper_install (DESTDIR=) installs it'
+	@echo '  make deb              Debian packages in build/deb: rovl-dkms, rovl-tools, and the'
+	@echo '                        module for the stock kernel (KEY=FILE CERT=FILE sign it)'
 	@echo '  make clean            remove what was built here (not the cache)'
 	@echo
 	@echo 'Running:'

@@ -33,6 +33,7 @@ import circles  # noqa: E402
 import conformance  # noqa: E402
 import fuzz  # noqa: E402
 import models  # noqa: E402
+import package_checks  # noqa: E402
 import rooms  # noqa: E402
 import stack  # noqa: E402
 from verdicts import ENV, CheckError, Results, Verdict, built_module  # noqa: E402
@@ -120,7 +121,9 @@ def check_tools() -> None:
 def check_licenses() -> None:
     """Every file says under which license it is."""
     listed = command("git", "-c", f"safe.directory={TOP}", "ls-files").split("\n")
-    allowed_without = re.compile(r"(^|/)(Cargo\.lock|COPYING|LICENSES/.*)$")
+    # In the last ones all text is for the reader.
+    allowed_without = re.compile(r"(^|/)(Cargo\.lock|COPYING|LICENSES/.*)$"
+                                 r"|^debian/(changelog|copyright|source/format|.*\.bug-presubj)$")
     bare = [name for name in listed
             if name and (TOP / name).is_file() and not allowed_without.search(name)
             and "SPDX-License-Identifier" not in (TOP / name).read_text(
@@ -200,7 +203,7 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
     for case in compile_fail_cases():
         checks.append((f"compile_fail.{case.stem}",
                        lambda case=case: check_compile_fail(case, kernel)))
-    return checks + models.checks()
+    return checks + package_checks.checks() + models.checks()
 
 
 # Checks of one lane share a directory and run one after the other, beside those of the
