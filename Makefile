@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .PHONY: all module env shell run check check-stress check-conformance \
 	check-differential check-fuzz check-programs bench fuzz mount.rovl \
-	helper_install deb rustfmt rustfmtcheck clippy doc \
+	helper_install deb check-packages rustfmt rustfmtcheck clippy doc \
 	modules_install clean distclean update-kernel status prune help FORCE
 
 KERNEL ?= stock
@@ -98,6 +98,11 @@ PACKAGING = ROVL_TREE=packaging ROVL_KEY='$(abspath $(KEY))' ROVL_CERT='$(abspat
 
 deb: env
 	@$(PACKAGING) python3 tools/packages.py
+
+check-packages: env
+	@for series in $$($(ENV) series); do SERIES=$$series $(ENV) kernel stock; done
+	@$(PACKAGING) python3 tools/check_packages.py $(if $(QUICK),--quick) \
+		$(if $(T),--test '$(T)')
 
 clean:
 	rm -rf build
@@ -215,6 +220,8 @@ help:
 	@echo '                        build/fuzz (T=TARGET: one of them)'
 	@echo '  make check-fuzz MINUTES=N [SEED=N]   random layers with forged marks, mounted and'
 	@echo '                        used on rovl, and what must not happen'
+	@echo '  make check-packages   the Debian packages on Debian 13: build, dkms, and in a virtual'
+	@echo '                        machine install, upgrades, purge (T=build|dkms|prebuilt)'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (about 8 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'

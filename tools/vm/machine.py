@@ -87,6 +87,8 @@ class Machine:
     env: dict[str, str] = field(default_factory=dict)
     root_script: Path | None = None     # mounts the root instead of init.sh
     system: image.System = image.NORMAL     # the root, if there is no script for it
+    installed: tuple[Path, Path] | None = None  # kernel and initramfs of the system on the
+    #                                     first disk, which is booted instead; see tools/install
     timeout: float = 600
     idle: float = 240
     memory: int = 2048
@@ -156,7 +158,7 @@ def run(machine: Machine) -> Result:
     """Boots the machine, waits for its end, and reads what it left."""
     which = image.kernel(machine.kernel)
     accel = choose_accelerator(machine.accel, which)
-    images = image.kernel_images(which)
+    images = machine.installed[1].parent if machine.installed else image.kernel_images(which)
     with cache.run_directory() as directory:
         command = _command(machine, which, images, accel, directory)
         start = time.monotonic()
@@ -201,7 +203,7 @@ def _command(machine: Machine, which: image.Kernel, images: Path, accel: str,
         "-smp", f"{machine.cpus},sockets={machine.cpus},cores=1,threads=1",
         "-m", str(machine.memory),
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-kernel", str(which.vmlinuz),
+        "-kernel", str(machine.installed[0] if machine.installed else which.vmlinuz),
         "-initrd", str(_initrd(machine, images, directory)),
         "-append", _kernel_arguments(machine),
         "-object", "rng-random,filename=/dev/urandom,id=rng", "-device",
@@ -231,9 +233,11 @@ def _kernel_arguments(machine: Machine) -> str:
 
 
 def _all_disks(machine: Machine, images: Path) -> Iterable[Disk]:
-    if not machine.root_script:
+    if machine.installed:
+        pass
+    elif not machine.root_script:
         yield Disk("root", image.guest_root(machine.system) / "root.erofs", read_only=True)
-    if (images / "modules.erofs").exists():
+    if not machine.installed and (images / "modules.erofs").exists():
         yield Disk("modules", images / "modules.erofs", read_only=True)
     if machine.out:
         yield Disk("out", size=_OUT_SIZE)
@@ -272,8 +276,10 @@ def _initrd(machine: Machine, images: Path, directory: Path) -> Path:
     archive.file("job/conf", _conf(machine).encode())
     target = directory / "initrd"
     with open(target, "wb") as handle:
-        with open(images / "initramfs.cpio", "rb") as base:
+        base_path = machine.installed[1] if machine.installed else images / "initramfs.cpio"
+        with open(base_path, "rb") as base:
             shutil.copyfileobj(base, handle)
+        handle.write(b"\0" * (-handle.tell() % 512))
         handle.write(archive.finish())
     return target
 
