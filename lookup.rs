@@ -16,7 +16,7 @@ use crate::{
     private,
     vfs::{
         self,
-        dentry_ops::{self, DentryOperations},
+        dentry_ops::{self, DentryOperations, Found},
         export::{can_decode, Handle as FileHandle, MAX_HANDLE_LEN},
         inode::Kind,
         lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
@@ -304,15 +304,23 @@ fn upper_only(
     Ok(found)
 }
 
-/// Names of lower filesystems that others may change, as FUSE and NFS: each use
-/// of a name asks them again. What an object found once is made of stays: a file
-/// that is open, or a directory with something open below it, is not changed.
+/// Names of layers that others may change, as with FUSE and NFS, or that a key changes: each
+/// use of such a name asks the layers again, and of no other name. What an object found once
+/// is made of stays: a file that is open, or a directory with something open below it, is
+/// not changed.
 impl DentryOperations for Rovl {
     /// A copy has all of its data from the moment it is announced.
     fn real(inode: &Inode<Rovl>) -> Option<&Dentry> {
         let data = inode.data();
         data.upper()
             .or_else(|| data.lower.first().map(|lower| &*lower.dentry))
+    }
+
+    fn may_change(found: Found<'_, Rovl>) -> bool {
+        match found {
+            Found::Object(inode) => in_use(inode).any(|real| real.needs_revalidation()),
+            Found::Nothing(dir) => in_use(dir).any(|real| real.has_names_that_come()),
+        }
     }
 
     fn revalidate(
@@ -325,8 +333,8 @@ impl DentryOperations for Rovl {
             return Ok(false);
         };
         layers::of(inode).as_mounter(|| {
-            for lower in in_use(inode) {
-                if !lower.dentry.revalidate(ctx, flags)? {
+            for real in in_use(inode) {
+                if !real.revalidate(ctx, flags)? {
                     return Ok(false);
                 }
             }
@@ -341,8 +349,8 @@ impl DentryOperations for Rovl {
     ) -> Result<bool> {
         let inode = dentry.node()?;
         layers::of(inode).as_mounter(|| {
-            for lower in in_use(inode) {
-                if !lower.dentry.weak_revalidate(ctx, flags)? {
+            for real in in_use(inode) {
+                if !real.weak_revalidate(ctx, flags)? {
                     return Ok(false);
                 }
             }
@@ -351,13 +359,15 @@ impl DentryOperations for Rovl {
     }
 }
 
-/// The lower objects of which something is shown.
-fn in_use(inode: &Inode<Rovl>) -> &[LowerObject] {
+/// The objects of which something is shown.
+fn in_use(inode: &Inode<Rovl>) -> impl Iterator<Item = &Dentry> {
     let data = inode.data();
-    match data.upper() {
+    let upper = data.upper();
+    let lower = match upper {
         Some(_) if !inode.is_dir() => &[],
         _ => data.lower_parts(),
-    }
+    };
+    Iterator::chain(upper.into_iter(), lower.iter().map(|lower| &*lower.dentry))
 }
 
 /// The object `name` of `dir`: `->lookup`.

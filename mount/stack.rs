@@ -169,9 +169,6 @@ pub(super) fn build<F: Operations>(
             warn_if_in_use(given, log)?;
             let mut layer = open_layer(&mut layers, Role::Lower, given, log)?;
             layer.mnt.make_readonly();
-            if layer.root().needs_revalidation() {
-                sb.set_revalidated();
-            }
             layers.lower.push(layer, GFP_KERNEL)?;
         }
         if layers.upper.is_none() {

@@ -235,8 +235,9 @@ impl Dentry {
         false
     }
 
-    /// `d_flags`, for bits that do not change while the dentry is in use.
-    fn flags(&self) -> u32 {
+    /// `d_flags`, for bits that do not change while the dentry is in use, or of which an old
+    /// value is as good.
+    pub(super) fn flags(&self) -> u32 {
         // SAFETY: the dentry is valid; C reads the word without a lock too.
         unsafe { (&raw const (*self.as_ptr()).d_flags).read_volatile() }
     }
@@ -262,6 +263,17 @@ impl Dentry {
     /// (`->d_revalidate`, `->d_weak_revalidate`).
     pub(crate) fn needs_revalidation(&self) -> bool {
         self.flags() & (b::DCACHE_OP_REVALIDATE | b::DCACHE_OP_WEAK_REVALIDATE) != 0
+    }
+
+    /// Whether in this directory names may come that the VFS does not hear of: its filesystem
+    /// must be asked for names, or they are encrypted, so that the key decides what is there.
+    ///
+    /// Where nothing but keys is asked for (`fscrypt_d_revalidate`), as by any ext4, the
+    /// root has the flag of [`Dentry::needs_revalidation`] whether there is a key to it or not.
+    pub(crate) fn has_names_that_come(&self) -> bool {
+        // SAFETY: the dentry is valid, and `d_op` was set when it was made.
+        let keys_only = || unsafe { b::rovl_d_revalidates_keys_only(self.as_ptr()) };
+        self.inode().is_some_and(Inode::is_encrypted) || (self.needs_revalidation() && !keys_only())
     }
 
     /// Whether it stands for an object of another filesystem (`->d_real`).

@@ -37,6 +37,9 @@ impl Dentry {
         _may_lock: &mut impl MayLockDirectory,
         flags: Flags,
     ) -> Result<bool> {
+        if self.flags() & b::DCACHE_OP_REVALIDATE == 0 {
+            return Ok(true);
+        }
         let Some(revalidate) = self.operations().and_then(|ops| ops.d_revalidate) else {
             return Ok(true);
         };
@@ -63,6 +66,9 @@ impl Dentry {
         _may_lock: &mut impl MayLockDirectory,
         flags: Flags,
     ) -> Result<bool> {
+        if self.flags() & b::DCACHE_OP_WEAK_REVALIDATE == 0 {
+            return Ok(true);
+        }
         match self.operations().and_then(|ops| ops.d_weak_revalidate) {
             // SAFETY: as the VFS calls it; the dentry is counted.
             Some(weak) => answer(unsafe { weak(self.as_ptr(), flags.0) }),
@@ -93,10 +99,13 @@ pub(crate) trait DentryOperations: FileSystem {
     /// held.
     fn real<'a>(inode: &'a Inode<Self>) -> Option<&'a Dentry>;
 
-    /// `->d_revalidate`, of a filesystem that has said that names may change
-    /// ([`super::super_block::NewSuperBlock::set_revalidated`]): whether the VFS may go on using what it knows of a name:
-    /// this object, or that there is none. No locks are needed, that of the
-    /// directory may be held.
+    /// Whether what stands behind a name may change without the VFS, so that it has to ask:
+    /// of a name that was looked up, what has been found, or none in this directory. A name is
+    /// not asked for again unless this was true then.
+    fn may_change(found: Found<'_, Self>) -> bool;
+
+    /// `->d_revalidate`: whether the VFS may go on using what it knows of a name: this object,
+    /// or that there is none. No locks are needed, that of the directory may be held.
     fn revalidate(
         ctx: &mut Context<DirectoryLock>,
         dentry: &Dentry<Self>,
@@ -112,25 +121,41 @@ pub(crate) trait DentryOperations: FileSystem {
     ) -> Result<bool>;
 }
 
-/// The `dentry_operations` of `F`.
-pub(super) fn operations<F: DentryOperations>() -> *const b::dentry_operations {
-    Table::<F>::OPERATIONS
+/// What a lookup has found.
+pub(crate) enum Found<'a, F: FileSystem> {
+    Object(&'a Inode<F>),
+    /// None in this directory.
+    Nothing(&'a Inode<F>),
 }
 
-/// The same where names may change.
-pub(super) fn revalidated<F: DentryOperations>() -> *const b::dentry_operations {
-    Table::<F>::REVALIDATED
+const REVALIDATED: c_uint = b::DCACHE_OP_REVALIDATE | b::DCACHE_OP_WEAK_REVALIDATE;
+
+/// Makes `operations` those of all dentries of a superblock, of which none is asked for
+/// unless [`ask_if_needed`] says so.
+///
+/// # Safety
+///
+/// `sb` is being filled, and has no dentry yet.
+pub(super) unsafe fn set_default<F: DentryOperations>(sb: *mut b::super_block) {
+    // SAFETY: per the contract; the table is static.
+    unsafe { b::set_default_d_op(sb, Table::<F>::OPERATIONS) };
+    // SAFETY: per the contract.
+    unsafe { (*sb).s_d_flags &= !REVALIDATED };
+}
+
+/// Lets the VFS ask for a name from now on, if it may change. It never stops: a name that is
+/// removed meanwhile would not be asked for, though it may come back.
+pub(super) fn ask_if_needed<F: DentryOperations>(dentry: &Dentry<F>, found: Found<'_, F>) {
+    if F::may_change(found) {
+        // SAFETY: the dentry is valid; takes and releases `d_lock`, which is not held here.
+        unsafe { b::rovl_d_set_flags(dentry.as_ptr(), REVALIDATED) };
+    }
 }
 
 struct Table<F>(PhantomData<F>);
 
 impl<F: DentryOperations> Table<F> {
     const OPERATIONS: &'static b::dentry_operations = &b::dentry_operations {
-        d_real: Some(Self::real),
-        ..pin_init::zeroed()
-    };
-
-    const REVALIDATED: &'static b::dentry_operations = &b::dentry_operations {
         d_real: Some(Self::real),
         d_revalidate: Some(Self::revalidate),
         d_weak_revalidate: Some(Self::weak_revalidate),

@@ -10,6 +10,7 @@ use super::{
     acl, bindings as b,
     compat::Create,
     dentry,
+    dentry_ops::{self, DentryOperations, Found},
     file::TmpFile,
     file_ops::{self, FileOperations},
     fileattr,
@@ -33,7 +34,7 @@ use kernel::{
 /// and the caller instantiates the dentry, so a name is never seen half made.
 /// The caller has checked permissions on this filesystem, and holds write
 /// access to its mount and the `i_rwsem` of the directories.
-pub(crate) trait DirOperations: InodeOperations + FileOperations {
+pub(crate) trait DirOperations: InodeOperations + FileOperations + DentryOperations {
     /// `->lookup`: the inode for a name, `None` if there is no such name. The
     /// directory's `i_rwsem` is held at least shared.
     fn lookup(
@@ -170,8 +171,14 @@ impl<F: DirOperations> Table<F> {
         }
         let found = F::lookup(&mut ctx, dir, name);
         let inode = match found.and_then(|inode| inode.map(|i| of_same(dir, i)).transpose()) {
-            Ok(Some(inode)) => ARef::into_raw(inode).as_ptr().cast(),
-            Ok(None) => core::ptr::null_mut(),
+            Ok(Some(inode)) => {
+                dentry_ops::ask_if_needed(dentry_in_lookup, Found::Object(&inode));
+                ARef::into_raw(inode).as_ptr().cast()
+            }
+            Ok(None) => {
+                dentry_ops::ask_if_needed(dentry_in_lookup, Found::Nothing(dir));
+                core::ptr::null_mut()
+            }
             Err(e) => return e.to_ptr(),
         };
         // SAFETY: takes over the reference, to an inode of this superblock; the dentry
@@ -295,7 +302,10 @@ impl<F: DirOperations> Table<F> {
         let dir = unsafe { Inode::<F>::from_raw(dir) };
         // SAFETY: pinned by the caller.
         let dentry = unsafe { Dentry::<F>::from_raw(dentry) };
-        to_int(F::remove(&mut ctx, dir, dentry))
+        to_int(F::remove(&mut ctx, dir, dentry).map(|()| {
+            // The dentry may stay as one of a name that is not there.
+            dentry_ops::ask_if_needed(dentry, Found::Nothing(dir));
+        }))
     }
 
     /// # Safety

@@ -3,6 +3,7 @@
 #include <linux/cred.h>
 #include <linux/dcache.h>
 #include <linux/exportfs.h>
+#include <linux/fscrypt.h>
 #include <linux/fs_stack.h>
 #include <linux/lockdep.h>
 #include <linux/magic.h>
@@ -41,6 +42,16 @@ bool rovl_d_same_name(const struct dentry *a, const struct dentry *b)
 	       !memcmp(a->d_name.name, b->d_name.name, a->d_name.len);
 	read_sequnlock_excl(&rename_lock);
 	return same;
+}
+void rovl_d_set_flags(struct dentry *dentry, unsigned int flags)
+{
+	spin_lock(&dentry->d_lock);
+	dentry->d_flags |= flags;
+	spin_unlock(&dentry->d_lock);
+}
+bool rovl_d_revalidates_keys_only(const struct dentry *dentry)
+{
+	return dentry->d_op && dentry->d_op->d_revalidate == fscrypt_d_revalidate;
 }
 struct dentry *rovl_dget(struct dentry *dentry) { return dget(dentry); }
 struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type)

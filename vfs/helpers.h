@@ -24,6 +24,8 @@ u32 rovl_d_name_hash(const struct dentry *dentry);
 bool rovl_d_same_name(const struct dentry *a, const struct dentry *b);
 bool rovl_d_can_lookup(const struct dentry *dentry);
 bool rovl_is_dot_dotdot(const char *name, size_t len);
+void rovl_d_set_flags(struct dentry *dentry, unsigned int flags);
+bool rovl_d_revalidates_keys_only(const struct dentry *dentry);
 struct dentry *rovl_dget(struct dentry *dentry);
 struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type);
 void rovl_file_start_write(struct file *file);

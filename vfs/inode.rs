@@ -202,6 +202,11 @@ impl Inode {
         unsafe { b::rovl_sb_can_tmpfile(self.as_ptr()) }
     }
 
+    /// `IS_ENCRYPTED`: its names and data need a key.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.flags() & b::S_ENCRYPTED != 0
+    }
+
     /// `IS_CASEFOLDED`: a directory that ignores the case of names.
     pub(crate) fn is_casefolded(&self) -> bool {
         self.flags() & b::S_CASEFOLD != 0

@@ -38,6 +38,7 @@ const struct rovl_layout_entry rovl_layout[] = {
 	FIELD(super_block, s_magic),
 	FIELD(super_block, s_root),
 	FIELD(super_block, s_xattr),
+	FIELD(super_block, s_d_flags),
 	FIELD(super_block, s_export_op),
 	FIELD(super_block, s_fs_info),
 	FIELD(super_block, s_time_gran),

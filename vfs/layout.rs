@@ -49,7 +49,7 @@ macro_rules! layouts {
 const LAYOUT: &[Entry] = layouts! {
     super_block {
         s_dev, s_maxbytes, s_type, s_op, s_flags, s_iflags, s_magic, s_root, s_xattr,
-        s_export_op, s_fs_info, s_time_gran, s_time_min, s_time_max, s_uuid,
+        s_d_flags, s_export_op, s_fs_info, s_time_gran, s_time_min, s_time_max, s_uuid,
         s_stack_depth, s_instances, s_user_ns, s_active,
     }
     super_operations {

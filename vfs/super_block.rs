@@ -7,7 +7,7 @@
 
 use super::{
     bindings as b, compat,
-    dentry_ops::{self, DentryOperations},
+    dentry_ops::{self, DentryOperations, Found},
     dir_ops::DirOperations,
     file_ops::FileOperations,
     flags::FsFlags,
@@ -257,9 +257,8 @@ impl<F: Operations> NewSuperBlock<F> {
     ///
     /// `sb` is a superblock from `sget_fc` that nobody has filled yet.
     pub(super) unsafe fn from_raw(sb: *mut b::super_block) -> Self {
-        // SAFETY: only we use the superblock, and it has no dentry yet; the table
-        // is static.
-        unsafe { b::set_default_d_op(sb, dentry_ops::operations::<F>()) };
+        // SAFETY: only we use the superblock, and it has no dentry yet.
+        unsafe { dentry_ops::set_default::<F>(sb) };
         Self(sb, PhantomData)
     }
 
@@ -282,14 +281,6 @@ impl<F: Operations> NewSuperBlock<F> {
     pub(crate) fn set_readonly(&mut self) {
         // SAFETY: only we use the superblock.
         unsafe { (*self.0).s_flags |= b::SB_RDONLY };
-    }
-
-    /// Names may change without the VFS: it has to ask
-    /// ([`DentryOperations::revalidate`]).
-    pub(crate) fn set_revalidated(&mut self) {
-        // SAFETY: only we use the superblock, and it has no dentry yet; the table
-        // is static.
-        unsafe { b::set_default_d_op(self.0, dentry_ops::revalidated::<F>()) };
     }
 
     /// `s_maxbytes` and `s_time_gran`, as the filesystem below has them.
@@ -363,6 +354,9 @@ impl<F: Operations> FilledSuperBlock<F> {
         let dentry = NonNull::new(dentry).ok_or(ENOMEM)?;
         // SAFETY: only we use the superblock.
         unsafe { (*self.0).s_root = dentry.as_ptr() };
+        // SAFETY: the superblock holds it.
+        let root = unsafe { Dentry::<F>::from_raw(dentry.as_ptr()) };
+        dentry_ops::ask_if_needed(root, Found::Object(root.node()?));
         Ok(Rooted(NotThreadSafe))
     }
 }

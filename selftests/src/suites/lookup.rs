@@ -34,6 +34,9 @@ pub fn tests() -> Vec<Test> {
         test!(hundred_layers_merged),
         test!(path_of_the_longest_names),
         test!(names_that_others_change),
+        test!(names_that_appear_after_a_removal),
+        test!(names_that_need_a_key),
+        test!(only_names_that_change_are_asked_for),
         test!(upper_and_work_inside_lower),
         test!(dot_dot),
         test!(attributes_come_from_the_topmost),
@@ -530,6 +533,153 @@ fn names_that_others_change(t: &T) {
     sys::append_file(o.m("d/y"), "+").works();
     assert_text(o.m("d/y"), "y+");
     drop(open);
+}
+
+/// A name that is removed from the upper layer may come in such a lower one.
+fn names_that_appear_after_a_removal(t: &T) {
+    t.better_than_overlay("it remembers that there was no such name");
+    let fuse = t.fuse(|l| {
+        l.file("d/b", "second");
+    });
+    fuse.remember_nothing();
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("local/f", "f");
+        })
+        .lower_fuse(&fuse)
+        .mount();
+    sys::write_file(o.m("d/c"), "mine").works();
+    sys::unlink(o.m("d/c")).works();
+    sys::stat(o.m("d/c")).fails(Errno::NOENT);
+    fuse.is_now("d/c", Some("d/b"));
+    assert_text(o.m("d/c"), "second");
+    // Where it has no directory its names do not count.
+    sys::stat(o.m("local/g")).fails(Errno::NOENT);
+    sys::write_file(o.m("local/g"), "g").works();
+    sys::unlink(o.m("local/g")).works();
+    sys::stat(o.m("local/g")).fails(Errno::NOENT);
+    assert_names(o.m("local"), &["f"]);
+}
+
+/// One layer on which others change names does not end the path walks under RCU that lead
+/// through other objects, nor does what is not there have to be looked up each time.
+fn only_names_that_change_are_asked_for(t: &T) {
+    use rustix::fs::{openat2, Mode, ResolveFlags, CWD};
+    let fuse = t.fuse(|l| {
+        l.file("d/b", "second");
+    });
+    fuse.remember_nothing();
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("local/sub/f", "f");
+        })
+        .lower_fuse(&fuse)
+        .mount();
+    let cached = |path| {
+        // Twice: the first walk may have to look things up.
+        let walked: [_; 2] = std::array::from_fn(|_| {
+            let _ = sys::stat(o.m(path));
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            openat2(CWD, o.m(path), flags, Mode::empty(), ResolveFlags::CACHED)
+                .map(drop)
+                .map_err(Errno::raw_os_error)
+        });
+        walked[1]
+    };
+    assert_eq!(cached("local/sub/f"), Ok(()));
+    assert_eq!(cached("local/none"), Err(libc::ENOENT));
+    assert_eq!(cached("d/b"), Err(libc::EAGAIN));
+    assert_eq!(cached("d/none"), Err(libc::EAGAIN));
+    assert_eq!(cached("none"), Err(libc::EAGAIN));
+    // Of a copy nothing below is shown, and what is made is the upper layer's.
+    sys::append_file(o.m("local/sub/f"), "+").works();
+    sys::write_file(o.m("d/c"), "mine").works();
+    assert_eq!(cached("local/sub/f"), Ok(()));
+    assert_text(o.m("d/c"), "mine");
+}
+
+/// Encrypted names are others with the key than without: what is known of them is asked again.
+fn names_that_need_a_key(t: &T) {
+    use std::os::fd::AsRawFd;
+    const SET_POLICY: libc::Ioctl = 0x800c_6613_u32 as libc::Ioctl;
+    const ADD_KEY: libc::Ioctl = 0xc050_6617_u32 as libc::Ioctl;
+    const REMOVE_KEY: libc::Ioctl = 0xc040_6618_u32 as libc::Ioctl;
+    let own = t.own_fs(crate::env::Fs::Ext4, 32);
+    sys::umount(&own.at).works();
+    let image = own.image.as_os_str();
+    sys::run("tune2fs", &["-O".as_ref(), "encrypt".as_ref(), image]);
+    own.mount();
+    crate::tree::Tree::new(&own.at).dir("l/d").dir("u").dir("w");
+    let ioctl = |what: libc::Ioctl, arg: &mut [u8]| {
+        let dir = sys::open(own.at.join("l/d"), OFlags::RDONLY).works();
+        // SAFETY: the argument is as large as the number of the ioctl says.
+        match unsafe { libc::ioctl(dir.as_raw_fd(), what, arg.as_mut_ptr()) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // struct fscrypt_add_key_arg: an identifier, and 64 bytes of key.
+    let add = || {
+        let mut arg = [0_u8; 80 + 64];
+        arg[0] = 2;
+        arg[40] = 64;
+        arg[80..].fill(7);
+        ioctl(ADD_KEY, &mut arg).map(|()| arg[8..24].to_vec())
+    };
+    let id = match add() {
+        Ok(id) => id,
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            t.skip("the kernel has no encrypted directories")
+        }
+        Err(e) => panic!("FS_IOC_ADD_ENCRYPTION_KEY: {e}"),
+    };
+    // struct fscrypt_policy_v2.
+    let mut policy = [0_u8; 24];
+    policy[..4].copy_from_slice(&[2, 1, 4, 3]);
+    policy[8..].copy_from_slice(&id);
+    ioctl(SET_POLICY, &mut policy).expect("FS_IOC_SET_ENCRYPTION_POLICY");
+    match sys::write_file(own.at.join("l/d/secret"), "text") {
+        Err(e) if e.errno == Errno::NOPKG => t.skip("the kernel has no cts(cbc(aes))"),
+        written => written.works(),
+    }
+    sys::mkdir(own.at.join("l/d/dir"), 0o755).works();
+    let remove = || {
+        rustix::fs::sync();
+        let mut arg = [0_u8; 64];
+        arg[0] = 2;
+        arg[8..24].copy_from_slice(&id);
+        ioctl(REMOVE_KEY, &mut arg).expect("FS_IOC_REMOVE_ENCRYPTION_KEY");
+    };
+    remove();
+    let o = t
+        .stack()
+        .lowers_not_compared()
+        .lower_dir(own.at.join("l"))
+        .lower(|l| {
+            l.file("plain/f", "f");
+        })
+        .mount();
+    let locked = sys::names(o.m("d")).works();
+    assert_eq!(locked.len(), 2);
+    for n in &locked {
+        assert_ne!(n, "secret");
+        sys::stat(o.m("d").join(n)).works();
+    }
+    sys::stat(o.m("d/secret")).fails(Errno::NOENT);
+    sys::stat(o.m("d/dir")).fails(Errno::NOENT);
+    add().expect("the key again");
+    assert_text(o.m("d/secret"), "text");
+    sys::stat(o.m("d/dir")).works();
+    for n in &locked {
+        sys::stat(o.m("d").join(n)).fails(Errno::NOENT);
+    }
+    assert_names(o.m("d"), &["dir", "secret"]);
+    sys::append_file(o.m("d/secret"), "+").works();
+    assert_text(o.m("d/secret"), "text+");
+    o.umount();
+    own.umount_and_check();
 }
 
 /// Upper and work directory lie in the lower layer: `lowerdir=/`. They are not
