@@ -52,6 +52,7 @@ pub(crate) mod seq;
 pub(crate) mod sget;
 pub(crate) mod super_block;
 pub(crate) mod task;
+mod tests;
 pub(crate) mod trace;
 pub(crate) mod xattr;
 

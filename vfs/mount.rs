@@ -198,10 +198,8 @@ impl OwnedPath {
     pub(crate) fn clone_private(&self) -> Result<PrivateMount> {
         // SAFETY: the path is valid.
         let mnt = from_err_ptr(unsafe { b::clone_private_mount(&self.0) })?;
-        Ok(PrivateMount {
-            mnt: NonNull::new(mnt).ok_or(EINVAL)?,
-            retired: Atomic::new(false),
-        })
+        // SAFETY: the reference is ours, a long-term one.
+        Ok(unsafe { PrivateMount::from_raw(NonNull::new(mnt).ok_or(EINVAL)?) })
     }
 }
 
@@ -227,6 +225,17 @@ unsafe impl Send for PrivateMount {}
 unsafe impl Sync for PrivateMount {}
 
 impl PrivateMount {
+    /// # Safety
+    ///
+    /// `mnt` is a mount that nobody else knows, with a long-term reference for the caller, who
+    /// gives it up.
+    pub(super) unsafe fn from_raw(mnt: NonNull<b::vfsmount>) -> Self {
+        Self {
+            mnt,
+            retired: Atomic::new(false),
+        }
+    }
+
     /// For a layer that is only read: nothing can be written through this
     /// mount, and reading leaves no trace in the access times.
     pub(crate) fn make_readonly(&mut self) {

@@ -520,6 +520,10 @@ impl<F: Operations> Registration<F> {
     ///
     /// `EBUSY` if there is one of the name, or of this type.
     pub(crate) fn new(fs_type: &'static FileSystemType<F>) -> Result<Self> {
+        if !fs_type.cache.load(Relaxed).is_null() {
+            // Nor is there a second cache of the name, which the slab would warn of.
+            return Err(EBUSY);
+        }
         let cache = Slot::<F>::create_cache(c"rovl_inode")?.as_ptr();
         if fs_type
             .cache

@@ -3,7 +3,7 @@
 //! Loading and unloading the module.
 
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::env::T;
 use crate::runner::Test;
@@ -13,6 +13,7 @@ use crate::tree::assert_text;
 pub fn tests() -> Vec<Test> {
     vec![
         test!(says_what_it_is),
+        test!(kunit),
         test!(not_unloaded_while_mounted),
         test!(not_unloaded_while_a_file_is_open),
         test!(not_unloaded_while_being_configured),
@@ -53,6 +54,20 @@ pub(super) fn unload_soon(t: &T) {
         }
     }
     panic!("still in use after all mounts are gone");
+}
+
+/// What `vfs/tests.rs` has found out when the module was loaded.
+fn kunit(t: &T) {
+    let results = Path::new("/sys/kernel/debug/kunit/rovl_vfs/results");
+    if !results.exists() {
+        t.skip("the kernel has no KUnit, or shows no results in debugfs");
+    }
+    let text = std::fs::read_to_string(results).expect("results");
+    let passed = text
+        .lines()
+        .filter(|line| line.trim_start().starts_with("ok "))
+        .count();
+    assert!(passed > 1 && !text.contains("not ok"), "{text}");
 }
 
 const IN_USE: [Errno; 2] = [Errno::AGAIN, Errno::BUSY];
