@@ -607,9 +607,15 @@ impl<'a> Rename<'a> {
         ];
         for (inode, to, hides) in moves {
             let Some(inode) = inode else { continue };
-            if inode.is_dir() && hides {
-                let upper = inode.data().upper().ok_or(EIO)?;
-                whiteout::set_opaque(access, to.layers.names, upper)?;
+            if inode.is_dir() {
+                let (upper, names) = (inode.data().upper().ok_or(EIO)?, to.layers.names);
+                // A redirect says something where there is something to merge with, and
+                // has said nothing where the directory was.
+                let there = to.upper.layer.path(upper);
+                let merges = !to.dir.data().lower_parts().is_empty();
+                if hides || (merges && whiteout::has_redirect(names, there)?) {
+                    whiteout::set_opaque(access, names, upper)?;
+                }
             }
             if has_origin(inode) {
                 whiteout::set_impure(access, to.dir)?;

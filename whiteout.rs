@@ -54,6 +54,11 @@ pub(crate) fn is_impure(names: &Names, dir: Path<'_>) -> Result<bool> {
     Ok(value.is_some_and(|value| marks::parse_impure(value).is_ok()))
 }
 
+/// Whether a directory says what it is called below.
+pub(crate) fn has_redirect(names: &Names, dir: Path<'_>) -> Result<bool> {
+    Ok(mark(dir, names.redirect, &mut [])?.is_some())
+}
+
 /// Whether an object of a layer is a whiteout of either kind.
 pub(crate) fn is_whiteout(names: &Names, object: Path<'_>) -> Result<bool> {
     let inode = object.inode()?;

@@ -12,7 +12,7 @@ use crate::env::{mount_device, Fs, T};
 use crate::runner::Test;
 use crate::stack::{Overlay, Stack};
 use crate::suites::userns::rootless_child;
-use crate::sys::{self, Errno, Expect, FileType, FsContext, OFlags, Res};
+use crate::sys::{self, Errno, Expect, FileType, FsContext, OFlags, RenameFlags, Res};
 use crate::tree::{
     assert_names, assert_text, assert_whiteout, Take, Tree, OPAQUE, ORIGIN, WHITEOUT,
 };
@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Test> {
         test!(redirect_is_refused),
         test!(redirect_that_is_malformed),
         test!(redirect_that_is_not_looked_at),
+        test!(redirect_that_is_moved),
         test!(redirect_made_by_overlayfs),
         test!(refused_below_is_not_in_the_way),
         test!(whiteout_files_of_the_upper_layer),
@@ -425,6 +426,34 @@ fn redirect_that_is_not_looked_at(t: &T) {
         sys::append_file(o.m(dir).join(name), "+").works();
         assert_text(o.m(dir).join(name), &format!("{name}+"));
     }
+}
+
+/// Where there is something to be merged with it would say something, from the next mount on.
+fn redirect_that_is_moved(t: &T) {
+    let o = stack(t)
+        .lower(|l| {
+            l.file("was/a", "a").dir("to");
+        })
+        .upper(|u| {
+            for (name, value) in [("valid", "/was"), ("malformed", "a/b")] {
+                u.file(&format!("new/{name}/f"), name);
+                u.xattr(&format!("new/{name}"), REDIRECT, value);
+            }
+            u.dir("new/other");
+        })
+        .mount();
+    for name in ["valid", "malformed", "other"] {
+        sys::rename(o.m("new").join(name), o.m("to").join(name)).works();
+    }
+    o.remount();
+    for name in ["valid", "malformed"] {
+        assert_names(o.m("to").join(name), &["f"]);
+        assert_text(o.m("to").join(name).join("f"), name);
+    }
+    sys::rename_with(o.m("to/valid"), o.m("new"), RenameFlags::EXCHANGE).works();
+    o.remount();
+    assert_names(o.m("new"), &["f"]);
+    assert_names(o.m("to/valid"), &[]);
 }
 
 /// Renamed and deleted with overlayfs: what was deleted does not come back.
