@@ -612,8 +612,9 @@ fn names_that_need_a_key(t: &T) {
     sys::run("tune2fs", &["-O".as_ref(), "encrypt".as_ref(), image]);
     own.mount();
     crate::tree::Tree::new(&own.at).dir("l/d").dir("u").dir("w");
-    let ioctl = |what: libc::Ioctl, arg: &mut [u8]| {
-        let dir = sys::open(own.at.join("l/d"), OFlags::RDONLY).works();
+    // What is open keeps the key it has: keys come and go by way of the root.
+    let ioctl = |dir: &str, what: libc::Ioctl, arg: &mut [u8]| {
+        let dir = sys::open(own.at.join(dir), OFlags::RDONLY).works();
         // SAFETY: the argument is as large as the number of the ioctl says.
         match unsafe { libc::ioctl(dir.as_raw_fd(), what, arg.as_mut_ptr()) } {
             0 => Ok(()),
@@ -626,7 +627,7 @@ fn names_that_need_a_key(t: &T) {
         arg[0] = 2;
         arg[40] = 64;
         arg[80..].fill(7);
-        ioctl(ADD_KEY, &mut arg).map(|()| arg[8..24].to_vec())
+        ioctl("", ADD_KEY, &mut arg).map(|()| arg[8..24].to_vec())
     };
     let id = match add() {
         Ok(id) => id,
@@ -639,7 +640,7 @@ fn names_that_need_a_key(t: &T) {
     let mut policy = [0_u8; 24];
     policy[..4].copy_from_slice(&[2, 1, 4, 3]);
     policy[8..].copy_from_slice(&id);
-    ioctl(SET_POLICY, &mut policy).expect("FS_IOC_SET_ENCRYPTION_POLICY");
+    ioctl("l/d", SET_POLICY, &mut policy).expect("FS_IOC_SET_ENCRYPTION_POLICY");
     match sys::write_file(own.at.join("l/d/secret"), "text") {
         Err(e) if e.errno == Errno::NOPKG => t.skip("the kernel has no cts(cbc(aes))"),
         written => written.works(),
@@ -650,7 +651,7 @@ fn names_that_need_a_key(t: &T) {
         let mut arg = [0_u8; 64];
         arg[0] = 2;
         arg[8..24].copy_from_slice(&id);
-        ioctl(REMOVE_KEY, &mut arg).expect("FS_IOC_REMOVE_ENCRYPTION_KEY");
+        ioctl("", REMOVE_KEY, &mut arg).expect("FS_IOC_REMOVE_ENCRYPTION_KEY");
     };
     remove();
     let o = t
