@@ -40,7 +40,7 @@ LINES_OF_OUTPUT = 30
 BASE = ("initramfs-tools", "busybox", "kmod", "e2fsprogs", "procps", "zstd", "udev")
 # What the packages and the kernels bring along, fetched once.
 BROUGHT = ("dkms", "openssl", "bc", "bindgen", "bison", "cpio", "flex", "libelf-dev", "libssl-dev",
-           "make", "pahole", "perl", "python3", "rsync", "rust-src", "rustc", "xz-utils",
+           "make", "pahole", "perl", "python3", "rsync", "rust-src", "rustc", "rustfmt", "xz-utils",
            "zlib1g-dev")
 FORMAT = 1      # count up when the recipe changes
 
