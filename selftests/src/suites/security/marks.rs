@@ -436,7 +436,7 @@ fn redirect_that_is_moved(t: &T) {
         })
         .upper(|u| {
             for (name, value) in [("valid", "/was"), ("malformed", "a/b")] {
-                u.file(&format!("new/{name}/f"), name);
+                u.file(format!("new/{name}/f"), name);
                 u.xattr(&format!("new/{name}"), REDIRECT, value);
             }
             u.dir("new/other");
