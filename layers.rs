@@ -123,7 +123,7 @@ impl InUse {
 
 /// The whiteout that was made last. The next one is another name of it, which takes no
 /// inode, now and when something takes its place. Nothing is kept in `work/` for that,
-/// and nothing of a whiteout that has lost its last name.
+/// and nothing of a name that has gone.
 ///
 /// Whoever makes one takes it for as long: others who do so at the same time do not
 /// wait at its inode, but make one of their own.
@@ -145,10 +145,10 @@ impl LastWhiteout {
     }
 
     /// Called after names have been removed. A file without a name that is held would
-    /// keep the upper filesystem from being remounted read-only.
+    /// keep the upper filesystem from being remounted read-only, and so would the directory
+    /// of a name that has gone, though the file has others.
     pub(crate) fn let_go(&self) {
-        let has_name = |last: &mut ARef<Dentry>| last.inode().is_some_and(|i| i.nlink() > 0);
-        let gone = self.0.lock().take_if(|last| !has_name(last));
+        let gone = self.0.lock().take_if(|last| last.is_unhashed());
         drop(gone);
     }
 }

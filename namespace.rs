@@ -324,6 +324,12 @@ struct Place<'a> {
     name: Name,
 }
 
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.upper.let_whiteout_go();
+    }
+}
+
 impl<'a> Place<'a> {
     /// The directory is copied up if need be.
     fn prepare(
@@ -352,7 +358,6 @@ impl<'a> Place<'a> {
         if let Some(upper_dir) = self.upper_dir.inode() {
             self.dir.copy_attributes(upper_dir);
         }
-        self.upper.let_whiteout_go();
         readdir::invalidate(self.dir);
     }
 

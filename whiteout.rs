@@ -229,17 +229,16 @@ impl Upper {
     pub(crate) fn make_whiteout(&self, name: &mut LockedName<'_>) -> Result {
         let last = self.last_whiteout.take();
         // It may have names enough, or be in another project; it may have none any more.
-        match last.filter(|last| name.link(last).is_ok()) {
-            Some(last) => self.last_whiteout.keep(last),
-            None => {
-                name.whiteout()?;
-                self.last_whiteout.keep(name.dentry().into());
-            }
+        let linked = last.is_some_and(|last| name.link(&last).is_ok());
+        if !linked {
+            name.whiteout()?;
         }
+        self.last_whiteout.keep(name.dentry().into());
         Ok(())
     }
 
-    /// Names of the upper layer have been removed, whiteouts maybe.
+    /// Names of the upper layer have been removed, whiteouts maybe. Called when all is done,
+    /// well or not.
     pub(crate) fn let_whiteout_go(&self) {
         self.last_whiteout.let_go();
     }
@@ -286,8 +285,7 @@ pub(crate) fn replace(
 }
 
 /// The same by moving the object to `work/`, where the filesystem itself puts a whiteout in
-/// its place, and does so as if it had been made there: in the directory of a project no
-/// other may come.
+/// its place: into the directory of a project none may be moved that is not of it (ext4).
 fn move_away(
     upper: &Upper,
     access: &mut WriteAccess<'_>,

@@ -396,10 +396,13 @@ pub(super) fn check_mounts(mounting: &Mounting, log: &Log<'_>) -> Result {
     let upper = mounting.upper.iter().map(|given| (Role::Upper, given));
     let lower = mounting.lower.iter().map(|given| (Role::Lower, given));
     let mut cloned = KVec::new();
-    for (role, given) in Iterator::chain(upper, lower) {
+    let checked = Iterator::chain(upper, lower).try_for_each(|(role, given)| {
         cloned.push(clone(role, given, log)?, GFP_KERNEL)?;
-    }
-    PrivateMount::retire(cloned.iter())
+        Ok(())
+    });
+    // Not one by one, with the superblock locked, each with a grace period.
+    PrivateMount::retire(cloned.iter())?;
+    checked
 }
 
 /// The index of the filesystem that a directory is on.

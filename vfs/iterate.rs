@@ -233,7 +233,8 @@ pub(crate) fn pass_entries(
         out.set_pos(entry.offset);
         match decide(&entry) {
             Pass::As(ino) => {
-                passed_on.set(true);
+                // One who asks only once whether there is something asks for other names.
+                passed_on.set(passed_on.get() || !entry.is_dot());
                 out.emit(entry.name, ino, entry.d_type)
             }
             Pass::Skip => true,

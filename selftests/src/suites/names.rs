@@ -87,6 +87,7 @@ pub fn tests() -> Vec<Test> {
         test!(tmpfile_not_supported).uppers(&[Fs::Jfs]),
         test!(working_directory),
         test!(no_whiteout_is_held),
+        test!(no_removed_directory_is_held),
         test!(no_whiteout_is_held),
         test!(whiteouts_are_shared_or_not_but_right).matrix(),
         test!(after_remount_the_same).matrix(),
@@ -1277,6 +1278,42 @@ fn no_whiteout_is_held(t: &T) {
     sys::rename(o.m("g"), o.m("f")).works();
     assert_whiteout(o.u("g"));
     assert_eq!(before - free(), 2, "a file and a whiteout");
+}
+
+/// A directory that has been removed, with the whiteouts in it, is not held either.
+fn no_removed_directory_is_held(t: &T) {
+    let own = t.own_fs(crate::env::Fs::Ext4, 32);
+    let o = t
+        .stack()
+        .lower(|l| {
+            for name in ["d/a", "d/b", "d/sub/c", "e/a", "e/b", "f"] {
+                l.file(name, "x");
+            }
+        })
+        .upper_in(&own.at)
+        .mount();
+    let flip = || {
+        use rustix::mount::MountFlags;
+        sys::remount(&own.at, MountFlags::RDONLY, "").works();
+        sys::remount(&own.at, MountFlags::empty(), "").works();
+    };
+    sys::unlink(o.m("f")).works();
+    flip();
+    std::fs::remove_dir_all(o.m("d")).expect("rm -r");
+    flip();
+    assert_whiteout(o.u("d"));
+    // Whiteouts in a directory that another takes the place of.
+    for name in ["e/a", "e/b"] {
+        sys::unlink(o.m(name)).works();
+    }
+    sys::mkdir(o.m("new"), 0o755).works();
+    sys::rename(o.m("new"), o.m("e")).works();
+    flip();
+    sys::write_file(o.m("f"), "over a whiteout").works();
+    flip();
+    o.finish();
+    own.umount_and_check();
+    o.work_not_checked();
 }
 
 fn after_remount_the_same(t: &T) {
