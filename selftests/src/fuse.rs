@@ -709,10 +709,13 @@ fn answer(shared: &Shared, index: usize, fh: u64, offset: u64, size: u32, reply:
                 control.standing += 1;
                 shared.changed.notify_all();
             }
+            // It looks again by itself: once a read stood for ever after it had been let
+            // go, and whether a wakeup was lost is not known.
             state = shared
                 .changed
-                .wait(state)
-                .unwrap_or_else(|e| e.into_inner());
+                .wait_timeout(state, Duration::from_secs(1))
+                .unwrap_or_else(|e| e.into_inner())
+                .0;
             continue;
         }
         let left = control.delay.map(|d| d.saturating_sub(began.elapsed()));

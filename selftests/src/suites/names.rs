@@ -88,7 +88,6 @@ pub fn tests() -> Vec<Test> {
         test!(working_directory),
         test!(no_whiteout_is_held),
         test!(no_removed_directory_is_held),
-        test!(no_whiteout_is_held),
         test!(whiteouts_are_shared_or_not_but_right).matrix(),
         test!(after_remount_the_same).matrix(),
     ]
