@@ -32,6 +32,11 @@ ifdef KDIR
 
 # --- out of tree, with the tools on the PATH --------------------------------
 
+with-kdir = all module modules_install clean clippy doc rust-analyzer help
+ifneq ($(filter-out $(with-kdir),$(MAKECMDGOALS)),)
+$(error with KDIR= there are $(with-kdir), and no "$(filter-out $(with-kdir),$(MAKECMDGOALS))")
+endif
+
 kbuild = +$(MAKE) -C $(KDIR) M=$(CURDIR)
 
 all module:

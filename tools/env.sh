@@ -768,8 +768,12 @@ cmd_release() {
 }
 
 cmd_status() {
-	[[ -d $cache ]] || die "nothing in $cache yet"
-	own_userns du -sh "$cache"/tree/* "$cache"/kernel/*/* "$cache"/* 2>/dev/null |
+	if [[ ! -d $cache ]]; then
+		say "nothing in $cache yet"
+		return
+	fi
+	# What is not there yet is no error.
+	{ own_userns du -sh "$cache"/tree/* "$cache"/kernel/*/* "$cache"/* 2>/dev/null || :; } |
 		sort -k 2
 }
 
@@ -803,6 +807,8 @@ cmd_remove_cache() {
 main() {
 	local cmd=${1:-}
 	[[ $# -eq 0 ]] || shift
+	[[ $HOSTTYPE = x86_64 ]] ||
+		die "rovl's environment is for x86_64 machines; this one is $HOSTTYPE"
 	[[ " ${SUPPORTED[*]} " = *" $SERIES "* ]] ||
 		die "rovl supports the kernel series ${SUPPORTED[*]}, not $SERIES"
 	case $cmd in
