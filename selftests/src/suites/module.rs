@@ -58,11 +58,11 @@ pub(super) fn unload_soon(t: &T) {
 
 /// What `vfs/tests.rs` has found out when the module was loaded.
 fn kunit(t: &T) {
-    let results = Path::new("/sys/kernel/debug/kunit/rovl_vfs/results");
-    if !results.exists() {
+    let kunit = Path::new("/sys/kernel/debug/kunit");
+    if !kunit.exists() {
         t.skip("the kernel has no KUnit, or shows no results in debugfs");
     }
-    let text = std::fs::read_to_string(results).expect("results");
+    let text = std::fs::read_to_string(kunit.join("rovl_vfs/results")).expect("results");
     let passed = text
         .lines()
         .filter(|line| line.trim_start().starts_with("ok "))
