@@ -96,6 +96,7 @@ mount.rovl: env
 
 helper_install: mount.rovl
 	install -D -m 755 build/mount.rovl $(DESTDIR)/sbin/mount.rovl
+	@echo '  for mount -t overlay too: ln -s mount.rovl $(DESTDIR)/sbin/mount.overlay'
 
 # KEY and CERT sign the module; nothing else is seen of the machine in there.
 PACKAGING = ROVL_TREE=packaging ROVL_KEY='$(abspath $(KEY))' ROVL_CERT='$(abspath $(CERT))' \

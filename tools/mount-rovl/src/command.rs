@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command line, as mount(8) makes it (`EXTERNAL HELPERS` in its manual).
+//! The command line, as mount(8) makes it (`EXTERNAL HELPERS` in its manual), or as
+//! containers/storage does for what is called `mount_program` in storage.conf(5): options and a
+//! directory.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 const USAGE: &str =
-    "usage: mount.rovl SPEC DIRECTORY [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]";
+    "usage: mount.rovl [SPEC] DIRECTORY [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]";
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,9 @@ pub struct Command {
     /// The filesystem type.
     pub fstype: OsString,
     pub namespace: Option<OsString>,
+    /// In place of fuse-overlayfs, which has no SPEC: what is not known to the kernel is said and
+    /// left out, and what it knows by other means is done here.
+    pub as_program: bool,
     /// Ignore options that the kernel does not know.
     pub sloppy: bool,
     /// Do all but mount.
@@ -26,14 +32,20 @@ pub struct Command {
 }
 
 impl Command {
+    /// `arguments` begins with the name by which the program was called: `mount.TYPE` says what
+    /// is mounted.
     pub fn parse(arguments: Vec<OsString>) -> Result<Self, Vec<u8>> {
         let usage = || USAGE.as_bytes().to_vec();
+        let mut rest = arguments.into_iter();
+        let called = rest.next().unwrap_or_default();
         let mut command = Command {
-            fstype: "rovl".into(),
+            fstype: match Path::new(&called).file_name() {
+                Some(name) if name == "mount.overlay" => "overlay".into(),
+                _ => "rovl".into(),
+            },
             ..Command::default()
         };
         let mut places = Vec::new();
-        let mut rest = arguments.into_iter();
         while let Some(argument) = rest.next() {
             let Some(letters) = argument.as_bytes().strip_prefix(b"-") else {
                 places.push(argument);
@@ -62,12 +74,18 @@ impl Command {
             }
         }
         let mut places = places.into_iter();
-        let (Some(source), Some(target), None) = (places.next(), places.next(), places.next())
-        else {
-            return Err(usage());
-        };
-        command.source = source;
-        command.target = target;
+        match (places.next(), places.next(), places.next()) {
+            (Some(source), Some(target), None) => {
+                command.source = source;
+                command.target = target;
+            }
+            (Some(target), None, None) => {
+                command.source = command.fstype.clone();
+                command.target = target;
+                command.as_program = true;
+            }
+            _ => return Err(usage()),
+        }
         Ok(command)
     }
 
@@ -90,7 +108,37 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Command, Vec<u8>> {
-        Command::parse(arguments.iter().map(OsString::from).collect())
+        parse_called("/sbin/mount.rovl", arguments)
+    }
+
+    fn parse_called(name: &str, arguments: &[&str]) -> Result<Command, Vec<u8>> {
+        let all = [&[name], arguments].concat();
+        Command::parse(all.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_name_says_the_type() {
+        for (name, fstype) in [
+            ("mount.rovl", "rovl"),
+            ("/usr/sbin/mount.overlay", "overlay"),
+            ("./mount.rovl", "rovl"),
+            ("anything", "rovl"),
+        ] {
+            let command = parse_called(name, &["none", "/m"]).unwrap();
+            assert_eq!(command.fstype, fstype, "{name}");
+            assert!(!command.as_program);
+        }
+        let command = parse_called("mount.overlay", &["none", "/m", "-t", "rovl"]).unwrap();
+        assert_eq!(command.fstype, "rovl");
+    }
+
+    #[test]
+    fn as_containers_storage_calls_it() {
+        let command = parse(&["-o", "lowerdir=l/A:l/B,upperdir=/u,workdir=/w", "/m"]).unwrap();
+        assert!(command.as_program);
+        assert_eq!(command.target, "/m");
+        assert_eq!(command.source, "rovl");
+        assert_eq!(command.fstype, "rovl");
     }
 
     #[test]
@@ -114,8 +162,7 @@ mod tests {
     #[test]
     fn refused() {
         for wrong in [
-            &["a"][..],
-            &["a", "b", "c"],
+            &["a", "b", "c"][..],
             &["a", "b", "-o"],
             &["a", "b", "-x"],
             &["a", "b", "-"],

@@ -5,11 +5,16 @@
 //!
 //! The kernel takes at most 255 bytes as the value of one option, so mount(8)
 //! by itself cannot give a long list of layers. This gives them one by one. It
-//! also prints what the kernel says of a mount that it refuses.
+//! also prints what the kernel says of a mount that it refuses. As `/sbin/mount.overlay`
+//! it does so for `mount -t overlay`.
+//!
+//! Without a SPEC it stands in for fuse-overlayfs, as `mount_program` of
+//! containers/storage (podman, buildah).
 
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
@@ -17,19 +22,20 @@ use rustix::fs::{Mode, OFlags};
 mod command;
 mod mount;
 mod options;
+mod whiteouts;
 
 #[path = "../../../format/lowerdir.rs"]
 mod lowerdir;
 
 use command::Command;
-use options::Plan;
+use options::{Plan, Setting};
 
 /// Exit codes of mount(8).
 const USAGE: u8 = 1;
 const FAILED: u8 = 32;
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).collect();
+    let arguments = std::env::args_os().collect();
     let outcome = match Command::parse(arguments) {
         Ok(command) => run(&command).map_err(|said| (FAILED, said)),
         Err(said) => Err((USAGE, said)),
@@ -59,7 +65,10 @@ fn run(command: &Command) -> Result<(), Vec<u8>> {
     if let Some(namespace) = &command.namespace {
         enter(namespace)?;
     }
-    let plan = Plan::new(&command.options)?;
+    let mut plan = Plan::new(&command.options)?;
+    if command.as_program {
+        stand_in(&mut plan)?;
+    }
     if command.fake {
         return Ok(());
     }
@@ -73,6 +82,33 @@ fn run(command: &Command) -> Result<(), Vec<u8>> {
         say(&text);
     }
     Ok(())
+}
+
+/// What fuse-overlayfs does without being asked.
+fn stand_in(plan: &mut Plan) -> Result<(), Vec<u8>> {
+    // Where trusted.* cannot be read, or written, marks are kept in user.*.
+    if in_user_namespace() && !plan.has_flag(b"userxattr") {
+        plan.settings.push(Setting::Flag(b"userxattr".to_vec()));
+    }
+    let names = match plan.has_flag(b"userxattr") {
+        true => whiteouts::Names::USER,
+        false => whiteouts::Names::TRUSTED,
+    };
+    for setting in &plan.settings {
+        if let Setting::Directory(key, _, path) = setting {
+            if key == b"lowerdir+" {
+                whiteouts::convert(Path::new(OsStr::from_bytes(path)), &names)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is not the first user namespace, which has a number that is known
+/// (`PROC_USER_INIT_INO`).
+fn in_user_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/user")
+        .is_ok_and(|name| name.as_os_str() != "user:[4026531837]")
 }
 
 /// `-N`: the mount namespace in which to mount.

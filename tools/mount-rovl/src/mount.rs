@@ -31,7 +31,9 @@ fn log(context: &OwnedFd) -> Vec<Vec<u8>> {
             [b'e' | b'w' | b'i', b' ', rest @ ..] => rest,
             line => line,
         };
-        lines.push(line.strip_prefix(b"rovl: ").unwrap_or(line).to_vec());
+        let names: [&[u8]; 2] = [b"rovl: ", b"overlay: "];
+        let bare = names.iter().find_map(|name| line.strip_prefix(*name));
+        lines.push(bare.unwrap_or(line).to_vec());
     }
     lines
 }
@@ -85,6 +87,10 @@ pub fn mount(command: &Command, plan: &Plan) -> Result<(), Vec<u8>> {
     for setting in &plan.settings {
         match configure(&context, setting) {
             Err(said) if command.sloppy && is_unknown(setting, &said) => say(&said),
+            Err(said) if command.as_program && !setting.is_essential() => {
+                say(&said);
+                say(&[b"option '", setting.key(), b"' is left out"].concat());
+            }
             done => done?,
         }
     }

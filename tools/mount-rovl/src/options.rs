@@ -53,6 +53,26 @@ fn split_options(options: &[u8]) -> Vec<&[u8]> {
     all
 }
 
+impl Setting {
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Setting::Flag(key) | Setting::String(key, _) | Setting::Directory(key, ..) => key,
+        }
+    }
+
+    /// Whether the mount is another one without it, so that it cannot be left out.
+    pub fn is_essential(&self) -> bool {
+        match self {
+            Setting::Directory(..) => true,
+            Setting::Flag(key) => key == b"userxattr" || key == b"ro",
+            // Whose the files are, and what label they have.
+            Setting::String(key, _) => {
+                key.ends_with(b"context") || key.ends_with(b"mapping") || key.starts_with(b"squash")
+            }
+        }
+    }
+}
+
 /// Options that are for mount(8) or for fstab.
 fn is_for_others(key: &[u8]) -> bool {
     const KEYS: [&str; 15] = [
@@ -81,6 +101,12 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Whether the filesystem is to be given this flag.
+    pub fn has_flag(&self, key: &[u8]) -> bool {
+        let is_it = |s: &Setting| matches!(s, Setting::Flag(k) if k == key);
+        self.settings.iter().any(is_it)
     }
 
     fn add_value(&mut self, key: &[u8], value: &[u8]) -> Result<(), Vec<u8>> {
@@ -306,6 +332,18 @@ mod tests {
         ];
         assert_eq!(plan.settings, expected);
         assert!(!plan.remount);
+    }
+
+    #[test]
+    fn what_cannot_be_left_out() {
+        let plan = plan(
+            "lowerdir=/a,upperdir=/u,workdir=/w,ro,userxattr,context=x,uidmapping=0:1:2,\
+             squash_to_uid=1,noacl,fsync=0,metacopy=on,static_nlink,volatile",
+        );
+        let essential = plan.settings.iter().filter(|s| s.is_essential());
+        assert_eq!(essential.count(), 8);
+        assert!(plan.has_flag(b"userxattr") && plan.has_flag(b"noacl"));
+        assert!(!plan.has_flag(b"context"));
     }
 
     #[test]
