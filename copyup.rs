@@ -239,7 +239,7 @@ impl Copy<'_> {
         let has_data = self.copy_data(ctx, file, lead)?;
         self.copy_metadata(ctx, file_dentry(file))?;
         self.change(ctx, file_dentry(file))?;
-        if has_data {
+        if has_data && !self.layers.is_volatile() {
             // A crash after the name appears must not show an empty file.
             ctx.fsync(file)?;
         }

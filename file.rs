@@ -102,6 +102,9 @@ fn real_flags(user_file: &UserFile<Rovl>, real: &Real<'_>) -> Result<OpenFlags> 
     if !real.is_upper {
         flags = flags.without(OpenFlags::ACCESS_MODE);
     }
+    if layers::of(user_file.inode()).is_volatile() {
+        flags = flags.without(OpenFlags::SYNC);
+    }
     // The access time is that of our own inode, see `accessed`.
     if file::may_open_noatime(real.path)? {
         flags = flags.with(OpenFlags::NO_ATIME);
@@ -250,7 +253,12 @@ impl FileOperations for Rovl {
         let mut locked = ctx.lock_inode(inode);
         inode::check_mutable(inode)?;
         let backing = backing(&mut locked, user_file)?;
-        iocb.write(&mut locked, &backing, &layers::of(inode).cred, from)
+        let layers = layers::of(inode);
+        let iocb = match layers.is_volatile() {
+            true => iocb.without_sync(),
+            false => iocb,
+        };
+        iocb.write(&mut locked, &backing, &layers.cred, from)
     }
 
     fn splice_read(
@@ -288,6 +296,9 @@ impl FileOperations for Rovl {
         range: (i64, i64),
         datasync: bool,
     ) -> Result {
+        if !layers::of(user_file.inode()).must_sync()? {
+            return Ok(());
+        }
         let backing = backing(ctx, user_file)?;
         // Nothing that is ours to write is in a lower file.
         if !is_upper(user_file, &backing) {

@@ -4,7 +4,10 @@
 
 use crate::{
     format::names::{self, Names},
-    vfs::{self, in_use::InUseMark, Dentry, Inode, Mount, Path, PrivateMount, SuperBlock},
+    vfs::{
+        self, in_use::InUseMark, super_block::ErrorsSince, Dentry, Inode, Mount, Path,
+        PrivateMount, SuperBlock,
+    },
 };
 use kernel::{
     cred::Credential,
@@ -97,6 +100,8 @@ pub(crate) struct Upper {
     pub(crate) tmpfile: bool,
     /// Whether its filesystem has `RENAME_WHITEOUT`.
     pub(crate) rename_whiteout: bool,
+    /// Nothing is written out for a crash's sake; since when errors are told instead.
+    pub(crate) volatile: Option<ErrorsSince>,
     /// Holds others off the upper and work directories.
     pub(crate) _in_use: InUse,
     /// Makes names in `work/` unique within this mount.
@@ -162,6 +167,30 @@ impl Layers {
     /// The mount through which upper objects are seen; `EROFS` without one.
     pub(crate) fn upper_mnt(&self) -> Result<&Mount> {
         Ok(&self.upper()?.layer.mnt)
+    }
+
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.upper.as_ref().is_some_and(|u| u.volatile.is_some())
+    }
+
+    /// Whether what has to be durable is to be written out, and waited for. A volatile mount
+    /// does not, and what a sync says there is whether all has gone well so far.
+    ///
+    /// # Errors
+    ///
+    /// Those of the upper filesystem since a volatile mount was made, of whatever file: what is
+    /// not known to be whole is not to be used, so this does not end.
+    pub(crate) fn must_sync(&self) -> Result<bool> {
+        let Some(upper) = &self.upper else {
+            return Ok(true);
+        };
+        match &upper.volatile {
+            None => Ok(true),
+            Some(since) => {
+                let sb = upper.layer.root().super_block();
+                sb.check_errors(since).map(|()| false)
+            }
+        }
     }
 
     /// The lower layer with this index.

@@ -38,6 +38,9 @@ macro_rules! refuse {
 use refuse;
 pub(crate) use stack::Stack;
 
+/// The name of the kernel's own.
+pub(crate) const OVERLAY: &CStr = c"overlay";
+
 /// How many lower layers there may be; the limit of overlayfs.
 const MAX_LOWER: usize = 500;
 
@@ -84,11 +87,19 @@ struct Feature {
     not_here: &'static [&'static str],
 }
 
+/// Which of [`FEATURES`] have more than one value here.
+const REDIRECT_DIR: usize = 0;
+const UUID: usize = 2;
+const FSYNC: usize = 7;
+const FOLLOW: &str = "follow";
+const VOLATILE: &str = "volatile";
+
 const FEATURES: [Feature; 8] = [
     Feature {
         name: c"redirect_dir",
-        as_here: &["off", "nofollow"],
-        not_here: &["on", "follow"],
+        // `follow` is overlayfs's default. What it would find has to be refused here.
+        as_here: &["off", "nofollow", FOLLOW],
+        not_here: &["on"],
     },
     Feature {
         name: c"index",
@@ -97,8 +108,9 @@ const FEATURES: [Feature; 8] = [
     },
     Feature {
         name: c"uuid",
-        as_here: &["null"],
-        not_here: &["off", "auto", "on"],
+        // `auto` leaves the choice to the filesystem.
+        as_here: &["null", "auto"],
+        not_here: &["off", "on"],
     },
     Feature {
         name: c"nfs_export",
@@ -123,8 +135,8 @@ const FEATURES: [Feature; 8] = [
     },
     Feature {
         name: c"fsync",
-        as_here: &["auto"],
-        not_here: &["strict", "volatile"],
+        as_here: &["auto", VOLATILE],
+        not_here: &["strict"],
     },
 ];
 
@@ -224,6 +236,8 @@ impl fmt::Display for Reason {
 /// What the options of one configuration said so far.
 pub(crate) struct Mounting {
     purpose: Purpose,
+    /// By whose name it is mounted.
+    as_overlay: bool,
     upper: Option<Given>,
     work: Option<Given>,
     /// Topmost first.
@@ -232,6 +246,11 @@ pub(crate) struct Mounting {
     style: Option<Style>,
     default_permissions: bool,
     userxattr: bool,
+    /// It was asked for.
+    follows_redirects: bool,
+    /// It was asked for; it is what is done anyway.
+    uuid_null: bool,
+    volatile: bool,
     /// As whom the layers are accessed, once the options are complete.
     cred: Option<ARef<Credential>>,
 }
@@ -463,15 +482,19 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
 
 impl Mounting {
     /// A configuration begins.
-    pub(crate) fn new(purpose: Purpose) -> Self {
+    pub(crate) fn new(purpose: Purpose, fs_type: &CStr) -> Self {
         Self {
             purpose,
+            as_overlay: fs_type == OVERLAY,
             upper: None,
             work: None,
             lower: KVec::new(),
             style: None,
             default_permissions: false,
             userxattr: false,
+            follows_redirects: false,
+            uuid_null: false,
+            volatile: false,
             cred: None,
         }
     }
@@ -487,10 +510,25 @@ impl Mounting {
         let Some(option) = Opt::from_number(number) else {
             let index = usize::from(number).wrapping_sub(Opt::Feature as usize);
             let feature = FEATURES.get(index).ok_or(EINVAL)?;
-            return match value {
-                Value::String(value) => choose(feature, value, log),
-                _ => Err(EINVAL),
+            let Value::String(value) = value else {
+                return Err(EINVAL);
             };
+            choose(feature, value, log)?;
+            match index {
+                REDIRECT_DIR => {
+                    self.follows_redirects = value.to_bytes() == FOLLOW.as_bytes();
+                    if self.follows_redirects {
+                        log.warn(fmt!(
+                            "redirects of the layers cannot be followed yet: what has one is \
+                             refused, as with redirect_dir=nofollow"
+                        ));
+                    }
+                }
+                UUID => self.uuid_null = value.to_bytes() == b"null",
+                FSYNC => self.volatile = value.to_bytes() == VOLATILE.as_bytes(),
+                _ => {}
+            }
+            return Ok(());
         };
         match (option, value) {
             (Opt::LowerDir, Value::String(list)) => self.set_lower(context, list, log)?,
@@ -507,7 +545,7 @@ impl Mounting {
             (Opt::OverrideCreds, Value::Flag(false)) => {}
             (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
             (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
-            (Opt::Volatile, _) => not_yet("volatile", log)?,
+            (Opt::Volatile, _) => self.volatile = true,
             (Opt::UserXattr, _) => self.userxattr = true,
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
@@ -522,8 +560,31 @@ impl Mounting {
     /// Checks what the options named, as far as that changes nothing, and says what makes a stack
     /// of it the same as another one.
     pub(crate) fn key(&mut self, log: &Log<'_>) -> Result<Key> {
+        self.ignore_useless(log);
         self.cred = Some(stack::check(self, log)?);
         stack::key(self)
+    }
+
+    /// What means nothing for this mount, and is no reason to refuse it.
+    fn ignore_useless(&mut self, log: &Log<'_>) {
+        if self.upper.is_some() {
+            return;
+        }
+        if self.volatile {
+            log.warn(fmt!(
+                "option 'volatile' means nothing without upperdir, it is ignored"
+            ));
+            self.volatile = false;
+        }
+        // A mistake more often than not; but who says `overlay` wants what overlayfs does.
+        if let (true, Some(work)) = (self.as_overlay, &self.work) {
+            let name = Quoted(&work.name);
+            log.warn(fmt!(
+                "workdir {} means nothing without upperdir, it is ignored",
+                name
+            ));
+            self.work = None;
+        }
     }
 
     /// Another mount writes to a directory that this one is to write to.
@@ -582,6 +643,8 @@ impl Mounting {
     /// What is told of the options later.
     pub(crate) fn shown(&self) -> Shown {
         Shown {
+            // Overlayfs would make one for an upper layer.
+            uuid_null: self.as_overlay && (self.uuid_null || self.upper.is_some()),
             one_by_one: self.style == Some(Style::OneByOne),
             default_permissions: self.default_permissions,
             userxattr: self.userxattr,
@@ -598,11 +661,17 @@ impl Mounting {
         log: &Log<'_>,
     ) -> Result {
         self.check_unchanged(layers, log)?;
-        if self.userxattr && !shown.userxattr {
+        let changed = match self {
+            _ if self.userxattr && !shown.userxattr => "userxattr",
+            _ if self.volatile && !layers.is_volatile() => "volatile",
+            _ => "",
+        };
+        if !changed.is_empty() {
             return Err(refuse!(
                 log,
                 EINVAL,
-                "option 'userxattr' cannot be changed while mounted"
+                "option '{}' cannot be changed while mounted",
+                changed
             ));
         }
         match (readonly, &layers.upper) {
@@ -620,7 +689,7 @@ impl Mounting {
                     name
                 ))
             }
-            (Some(true), Some(upper)) if !sb.is_readonly() => {
+            (Some(true), Some(upper)) if !sb.is_readonly() && upper.volatile.is_none() => {
                 upper.layer.root().super_block().sync_filesystem()
             }
             _ => Ok(()),
@@ -630,6 +699,8 @@ impl Mounting {
 
 /// What `show_options` tells besides the layers.
 pub(crate) struct Shown {
+    /// Is shown as overlayfs shows it, which has another default.
+    pub(crate) uuid_null: bool,
     /// The lower layers were named one by one.
     pub(crate) one_by_one: bool,
     pub(crate) default_permissions: bool,

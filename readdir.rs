@@ -435,6 +435,9 @@ impl ReaddirOperations for Rovl {
     fn fsync(ctx: &mut Context<Nothing>, file: &DirectoryFile<Self>) -> Result {
         let dir = file.inode();
         let layers = layers::of(dir);
+        if !layers.must_sync()? {
+            return Ok(());
+        }
         // Nothing that is ours to write is in a lower directory.
         let Some(upper) = dir.data().upper() else {
             return Ok(());

@@ -45,7 +45,7 @@ mod whiteout;
 mod xattr;
 
 use layers::Rovl;
-use vfs::super_block::{FileSystemType, Registration};
+use vfs::super_block::Registration;
 
 module! {
     type: RovlModule,
@@ -56,11 +56,10 @@ module! {
     alias: ["fs-rovl"],
 }
 
-static FS_TYPE: FileSystemType<Rovl> = FileSystemType::new();
-
 struct RovlModule {
-    /// Last to be made and first to go: once it is there others may mount.
-    _registration: Registration<Rovl>,
+    /// Last to be made and first to go: once they are there others may mount.
+    _overlay: Option<Registration<Rovl>>,
+    _rovl: Registration<Rovl>,
     #[cfg(CONFIG_ROVL_DEBUG)]
     _pause: copyup::pause::Files,
 }
@@ -71,7 +70,33 @@ impl kernel::Module for RovlModule {
         Ok(Self {
             #[cfg(CONFIG_ROVL_DEBUG)]
             _pause: copyup::pause::Files::new()?,
-            _registration: Registration::new(&FS_TYPE)?,
+            _rovl: Registration::new(&super_block::ROVL)?,
+            _overlay: register_overlay(),
         })
+    }
+}
+
+/// Registers the name that the programs know which mount overlays, if the module's parameter asks
+/// for it.
+///
+/// Never an error: the other name is there already, and may be in use.
+fn register_overlay() -> Option<Registration<Rovl>> {
+    if !vfs::params::overlay() {
+        return None;
+    }
+    match Registration::new(&super_block::OVERLAY) {
+        Ok(registration) => Some(registration),
+        Err(e) if e == EBUSY => {
+            pr_err!(
+                "the kernel's own 'overlay' is there, so 'overlay=1' does nothing, and mounts of \
+                 that type are not of rovl: unload both ('modprobe -r overlay', 'modprobe -r \
+                 rovl') and load rovl first\n"
+            );
+            None
+        }
+        Err(e) => {
+            pr_err!("cannot be 'overlay' too: error {}\n", e.to_errno());
+            None
+        }
     }
 }

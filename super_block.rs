@@ -11,7 +11,7 @@ use crate::{
     file::OpenFile,
     inode::{self, Copied, OverlayInode},
     layers::{self, Layers, Rovl},
-    mount::{Mounting, Shown, PARAMETERS},
+    mount::{self, Mounting, Shown, PARAMETERS},
     readdir::OpenDirectory,
     vfs::{
         flags::FsFlags,
@@ -19,21 +19,27 @@ use crate::{
         lock::{Context, Nothing},
         seq,
         sget::{Busy, Key},
-        super_block::{NewSuperBlock, Rooted, StatFs, SuperOperations},
+        super_block::{FileSystemType, NewSuperBlock, Rooted, StatFs, SuperOperations},
         Dentry, FileSystem, PrivateMount, SuperBlock,
     },
 };
 use kernel::{error::Error, prelude::*, seq_file::SeqFile, sync::Arc};
 
 impl FileSystem for Rovl {
-    const NAME: &'static CStr = c"rovl";
-    const MAGIC: usize = 0x726f_766c;
     const FLAGS: FsFlags = FsFlags::ALLOW_IDMAP.with(FsFlags::USERNS_MOUNT);
     type Super = Overlay;
     type Inode = OverlayInode;
     type File = OpenFile;
     type Directory = OpenDirectory;
 }
+
+pub(crate) static ROVL: FileSystemType<Rovl> =
+    FileSystemType::new(c"rovl", 0x726f_766c, c"rovl_inode");
+
+/// The same by the name that programs know, where the kernel's own is not there: what they can tell
+/// it by is as overlayfs has it (`OVERLAYFS_SUPER_MAGIC`).
+pub(crate) static OVERLAY: FileSystemType<Rovl> =
+    FileSystemType::new(mount::OVERLAY, 0x794c_7630, c"rovl_overlay_inode");
 
 /// What one mount keeps.
 pub(crate) struct Overlay {
@@ -52,8 +58,8 @@ impl MountOperations for Rovl {
 
     type Mounting = Mounting;
 
-    fn begin(purpose: Purpose) -> Result<Mounting> {
-        Ok(Mounting::new(purpose))
+    fn begin(purpose: Purpose, fs_type: &CStr) -> Result<Mounting> {
+        Ok(Mounting::new(purpose, fs_type))
     }
 
     fn parse(
@@ -107,11 +113,11 @@ impl MountOperations for Rovl {
     }
 }
 
-/// A name as an option takes it, where a backslash escapes: what [`split`]
-/// and the splitting of options at commas undo.
-fn show_escaped(seq: &SeqFile, name: &CStr) {
+/// A name as an option takes it, where a backslash escapes it or what separates: what the
+/// splitting of options and of lists undoes.
+fn show_escaped(seq: &SeqFile, name: &CStr, separators: &[u8]) {
     for &c in name.to_bytes() {
-        if matches!(c, b'\\' | b':' | b',') {
+        if c == b'\\' || separators.contains(&c) {
             seq::show_escaped(seq, b"\\");
         }
         seq::show_escaped(seq, &[c]);
@@ -127,7 +133,7 @@ impl SuperOperations for Rovl {
                 Some(upper) => &upper.layer,
                 None => layers.lower(0)?,
             };
-            out.copy_from(top.path(top.root()), Rovl::MAGIC, layers.namelen)
+            out.copy_from(top.path(top.root()), sb.magic(), layers.namelen)
         })
     }
 
@@ -141,17 +147,23 @@ impl SuperOperations for Rovl {
         } else {
             for (i, layer) in lower.iter().enumerate() {
                 seq::show_raw(seq, if i == 0 { c",lowerdir=" } else { c":" });
-                show_escaped(seq, &layer.name);
+                show_escaped(seq, &layer.name, b":,");
             }
         }
         if let Some(upper) = &overlay.layers.upper {
             seq::show_raw(seq, c",upperdir=");
-            show_escaped(seq, &upper.layer.name);
+            show_escaped(seq, &upper.layer.name, b",");
             seq::show_raw(seq, c",workdir=");
-            show_escaped(seq, &upper.workdir_name);
+            show_escaped(seq, &upper.workdir_name, b",");
         }
         if overlay.options.default_permissions {
             seq::show_raw(seq, c",default_permissions");
+        }
+        if overlay.options.uuid_null {
+            seq::show_raw(seq, c",uuid=null");
+        }
+        if overlay.layers.is_volatile() {
+            seq::show_raw(seq, c",fsync=volatile");
         }
         if overlay.options.userxattr {
             seq::show_raw(seq, c",userxattr");
@@ -166,10 +178,13 @@ impl SuperOperations for Rovl {
     }
 
     fn sync_fs(sb: &SuperBlock<Self>, wait: bool) -> Result {
+        let layers = layers::of_sb(sb);
+        // What has been lost is told as such, whatever it was.
+        let must_sync = layers.must_sync().map_err(|_| EIO)?;
         // Everything dirty is in the upper filesystem, which has a `wait` of
         // its own.
-        match &layers::of_sb(sb).upper {
-            Some(upper) if wait => upper.layer.root().super_block().sync_filesystem(),
+        match &layers.upper {
+            Some(upper) if wait && must_sync => upper.layer.root().super_block().sync_filesystem(),
             _ => Ok(()),
         }
     }

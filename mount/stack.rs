@@ -19,7 +19,7 @@ use crate::{
         inode_ops::Access,
         lock::{Context, Nothing},
         sget::Key,
-        super_block::{NewSuperBlock, Operations, StatFs},
+        super_block::{ErrorsSince, NewSuperBlock, Operations, StatFs},
         Dentry, Path, PrivateMount,
     },
     whiteout,
@@ -126,6 +126,7 @@ pub(super) fn key(mounting: &Mounting) -> Result<Key> {
     }
     key.word(mounting.userxattr.into())?;
     key.word(mounting.default_permissions.into())?;
+    key.word(mounting.volatile.into())?;
     key.credentials(mounting.cred.as_ref().ok_or(EINVAL)?)?;
     Ok(key)
 }
@@ -156,8 +157,8 @@ pub(super) fn build<F: Operations>(
         };
         let mut layers = KBox::new(layers, GFP_KERNEL)?;
         match mounting.written_to() {
-            Some((upper, work)) => {
-                let upper = open_upper(context, &mut layers, upper, work, log)?;
+            Some(_) => {
+                let upper = open_upper(context, mounting, &mut layers, log)?;
                 let below = upper.layer.root().super_block();
                 sb.set_limits_from(below);
                 sb.set_nosec_from(below);
@@ -186,6 +187,13 @@ pub(super) fn build<F: Operations>(
 fn check_combination(mounting: &Mounting, log: &Log<'_>) -> Result {
     if mounting.lower.is_empty() {
         return Err(refuse!(log, EINVAL, "no lowerdir is given"));
+    }
+    if mounting.userxattr && mounting.follows_redirects {
+        return Err(refuse!(
+            log,
+            EINVAL,
+            "options 'userxattr' and 'redirect_dir=follow' exclude each other"
+        ));
     }
     match (&mounting.upper, &mounting.work) {
         (None, None) => Ok(()),
@@ -345,7 +353,8 @@ fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
         refuse!(
             log,
             EBUSY,
-            "{} {} is in use as upperdir or workdir of a mount of another filesystem type (overlay)",
+            "{} {} is in use as upperdir or workdir of a mount of another filesystem type (overlay, or rovl by \
+             its other name)",
             role,
             Quoted(&given.name)
         )
@@ -449,11 +458,11 @@ fn forget_shared_uuids(layers: &mut Layers) -> Result {
 #[inline(never)]
 fn open_upper(
     context: &mut Context<Nothing>,
+    mounting: &Mounting,
     layers: &mut Layers,
-    upper: &Given,
-    work: &Given,
     log: &Log<'_>,
 ) -> Result<Upper> {
+    let (upper, work) = mounting.written_to().ok_or(EINVAL)?;
     let in_use = InUse::new(
         mark_in_use(Role::Upper, upper, log)?,
         mark_in_use(Role::Work, work, log)?,
@@ -461,11 +470,16 @@ fn open_upper(
     let mut layer = open_layer(layers, Role::Upper, upper, log)?;
     layer.mnt.reset_atime();
     let base = work.path()?.borrow().dentry;
+    let volatile = match mounting.volatile {
+        true => Some(sample_errors(&layer, log)?),
+        false => None,
+    };
     let prepared = workdir::Preparation {
         mnt: &layer.mnt,
         base,
         name: &work.name,
         upper: &upper.name,
+        volatile: mounting.volatile,
         cred: &layers.cred,
         names: layers.names,
         log,
@@ -476,12 +490,31 @@ fn open_upper(
         workdir: base.into(),
         tmpfile: prepared.tmpfile,
         rename_whiteout: prepared.rename_whiteout,
+        volatile,
         _in_use: in_use,
         serial: Atomic::new(0),
         last_whiteout: LastWhiteout::new()?,
         workdir_name: CString::try_from(&*work.name)?,
         layer,
     })
+}
+
+/// From when on a volatile mount tells of write errors. What has been lost before it was made is
+/// somebody's who has to be told first.
+#[inline(never)]
+fn sample_errors(upper: &Layer, log: &Log<'_>) -> Result<ErrorsSince> {
+    let sb = upper.root().super_block();
+    let since = sb.sample_errors();
+    sb.check_errors(&since).map_err(|_| {
+        refuse!(
+            log,
+            EIO,
+            "upperdir {}: its filesystem has had a write error that nobody was told of yet; \
+             'sync -f' there tells it, before that there is no volatile mount",
+            Quoted(&upper.name)
+        )
+    })?;
+    Ok(since)
 }
 
 /// What the root of the mount stands for: the roots of all layers, merged.

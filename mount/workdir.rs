@@ -37,6 +37,9 @@ const WORK: &[u8] = b"work";
 /// What a mount leaves in `work/` that others must not touch before somebody
 /// has looked at it; overlayfs does so for volatile mounts.
 const INCOMPATIBLE: &[u8] = b"incompat";
+/// What a volatile mount leaves there: a directory, and an empty file in it.
+const VOLATILE: &[u8] = b"volatile";
+const DIRTY: &[u8] = b"dirty";
 /// What the mount tries out is made at these names.
 const TRIED: [&[u8]; 3] = [WHITEOUT, FROM, TO];
 const WHITEOUT: &[u8] = b"#whiteout";
@@ -74,6 +77,7 @@ pub(super) struct Preparation<'a> {
     pub(super) name: &'a CStr,
     /// How the user named the upper directory.
     pub(super) upper: &'a CStr,
+    pub(super) volatile: bool,
     pub(super) cred: &'a Credential,
     pub(super) names: &'a Names,
     pub(super) log: &'a Log<'a>,
@@ -94,7 +98,13 @@ impl Preparation<'_> {
             rename_whiteout: self.can_rename(&mut access, &work, RenameFlags::WHITEOUT),
             work,
         };
-        self.report(&mut access, &prepared);
+        // Tried here, not on top of what a warning takes of the stack.
+        let exchange = self.can_rename(&mut access, &prepared.work, RenameFlags::EXCHANGE);
+        self.report(&prepared, exchange);
+        if self.volatile {
+            mark_volatile(&mut access, &prepared.work)
+                .map_err(|e| self.refuse(e, "cannot mark it as of a volatile mount"))?;
+        }
         Ok(prepared)
     }
 
@@ -400,6 +410,7 @@ impl Preparation<'_> {
     }
 
     /// Whether the filesystem has a flag of `renameat2`. Leaves nothing behind.
+    #[inline(never)]
     fn can_rename(&self, access: &mut WriteAccess<'_>, work: &Dentry, flag: RenameFlags) -> bool {
         let [from, to] = [FROM, TO];
         let mut try_out = || {
@@ -426,9 +437,8 @@ impl Preparation<'_> {
 
     /// Says what the upper filesystem cannot do, and what is different for it.
     #[inline(never)]
-    fn report(&self, access: &mut WriteAccess<'_>, prepared: &Prepared) {
+    fn report(&self, prepared: &Prepared, exchange: bool) {
         let work = &prepared.work;
-        let exchange = self.can_rename(access, work, RenameFlags::EXCHANGE);
         let sb = work.super_block();
         let lacks = [
             (
@@ -463,6 +473,14 @@ impl Preparation<'_> {
             ));
         }
     }
+}
+
+/// Leaves what keeps the next mount off, of rovl or overlayfs: somebody has to remove it who knows
+/// that there was no crash, or to begin with an empty upper directory.
+fn mark_volatile(access: &mut WriteAccess<'_>, work: &Dentry) -> Result {
+    let incompatible = access.lock_name(work, INCOMPATIBLE)?.mkdir(0)?.keep();
+    let volatile = access.lock_name(&incompatible, VOLATILE)?.mkdir(0)?.keep();
+    access.lock_name(&volatile, DIRTY)?.create(0)
 }
 
 /// What is not to be removed.

@@ -21,7 +21,7 @@ COMPLETIONS = TOP / "tools" / "completions"
 MANUALS = TOP / "Documentation" / "man"
 
 # Options of mount(8) and of overlayfs that the completions need not offer.
-NOT_OFFERED = {"datadir+", "volatile", "override_creds"}
+NOT_OFFERED = {"datadir+", "override_creds"}
 
 
 def expect(condition: object, said: str) -> None:
@@ -42,7 +42,8 @@ def check_metadata() -> None:
     for series in command(ENV, "series").split():
         expect(f"linux-source-{series}" in control,
                f"rovl-dkms does not depend on linux-source-{series}")
-    for listing in [*DEBIAN.glob("*.install"), *DEBIAN.glob("*.docs")]:
+    for listing in [*DEBIAN.glob("*.install"), *DEBIAN.glob("*.docs"),
+                    *DEBIAN.glob("*.examples")]:
         for line in listing.read_text("utf-8").splitlines():
             if line.startswith("#"):
                 continue

@@ -76,3 +76,5 @@ const unsigned int ROVL_CONST_FS_IOC_SETFLAGS = FS_IOC_SETFLAGS;
 const unsigned int ROVL_CONST_FS_IOC_FSGETXATTR = FS_IOC_FSGETXATTR;
 const unsigned int ROVL_CONST_FS_IOC_FSSETXATTR = FS_IOC_FSSETXATTR;
 const unsigned int ROVL_CONST_IOCB_NOWAIT = IOCB_NOWAIT;
+const unsigned int ROVL_CONST_IOCB_DSYNC = IOCB_DSYNC;
+const unsigned int ROVL_CONST_IOCB_SYNC = (__force unsigned int)IOCB_SYNC;

@@ -145,7 +145,12 @@ pub(crate) trait FileOperations: FileSystem {
 /// It is the caller's, and its file an open regular file of `F`. Who runs the
 /// operation pins the file for `'a`, also if an asynchronous one completes
 /// meanwhile.
-pub(crate) struct Iocb<'a, F>(*mut b::kiocb, PhantomData<&'a mut F>);
+pub(crate) struct Iocb<'a, F> {
+    iocb: *mut b::kiocb,
+    /// Of `ki_flags`, what the file below is not told.
+    untold: c_int,
+    _file: PhantomData<&'a mut F>,
+}
 
 impl<'a, F: FileOperations> Iocb<'a, F> {
     /// # Safety
@@ -153,18 +158,29 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
     /// `iocb` is the caller's until the operation is started, and its file is an
     /// open regular file of `F` that the caller pins for `'a`.
     unsafe fn from_raw(iocb: *mut b::kiocb) -> Self {
-        Self(iocb, PhantomData)
+        Self {
+            iocb,
+            untold: 0,
+            _file: PhantomData,
+        }
+    }
+
+    /// The write does not wait until the data is durable (`IOCB_DSYNC`, `IOCB_SYNC`), unless
+    /// the file below is open so.
+    pub(crate) fn without_sync(mut self) -> Self {
+        self.untold = (b::IOCB_DSYNC | b::IOCB_SYNC) as c_int;
+        self
     }
 
     /// `ki_filp`.
     pub(crate) fn file(&self) -> &'a RegularFile<F> {
         // SAFETY: the file is open and pinned for `'a` (type invariant).
-        unsafe { RegularFile::<F>::from_raw((*self.0).ki_filp) }
+        unsafe { RegularFile::<F>::from_raw((*self.iocb).ki_filp) }
     }
 
     fn flags(&self) -> c_int {
         // SAFETY: the iocb is valid (type invariant).
-        unsafe { (*self.0).ki_flags }
+        unsafe { (*self.iocb).ki_flags & !self.untold }
     }
 
     /// `backing_file_read_iter`: reads from `backing`, as `cred`.
@@ -183,7 +199,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
             b::backing_file_read_iter(
                 backing.as_ptr(),
                 to.as_raw(),
-                self.0,
+                self.iocb,
                 self.flags(),
                 &mut ctx,
             )
@@ -211,7 +227,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
             b::backing_file_write_iter(
                 backing.as_ptr(),
                 from.as_raw(),
-                self.0,
+                self.iocb,
                 self.flags(),
                 &mut ctx,
             )
@@ -231,7 +247,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
         from_count(unsafe {
             b::backing_file_splice_read(
                 backing.as_ptr(),
-                self.0,
+                self.iocb,
                 pipe.pipe,
                 pipe.len,
                 pipe.flags,
@@ -260,7 +276,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
             b::backing_file_splice_write(
                 pipe.pipe,
                 backing.as_ptr(),
-                self.0,
+                self.iocb,
                 pipe.len,
                 pipe.flags,
                 &mut ctx,

@@ -65,6 +65,8 @@ flags! {
     CREATE = O_CREAT,
     EXCLUSIVE = O_EXCL,
     NO_CTTY = O_NOCTTY,
+    /// Each write waits until it is durable: `O_SYNC`, of which `O_DSYNC` is a part.
+    SYNC = O_SYNC,
     EXECUTED = FMODE_EXEC,
 }
 

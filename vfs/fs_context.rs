@@ -119,8 +119,8 @@ pub(crate) trait MountOperations: FileSystem {
     /// dropped with the configuration, also after the mount has succeeded.
     type Mounting: Send;
 
-    /// `init_fs_context`: a configuration begins.
-    fn begin(purpose: Purpose) -> Result<Self::Mounting>;
+    /// `init_fs_context`: a configuration begins, of the filesystem type with this name.
+    fn begin(purpose: Purpose, fs_type: &CStr) -> Result<Self::Mounting>;
 
     /// `->parse_param`: one option, by the number it has in `PARAMETERS`. May
     /// sleep, no lock of any superblock is held.
@@ -229,7 +229,9 @@ pub(super) unsafe extern "C" fn init<F: Operations>(
         b::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE => Purpose::Reconfigure,
         _ => Purpose::Mount,
     };
-    let mounting = F::begin(purpose).and_then(|m| Ok(KBox::new(m, GFP_KERNEL)?));
+    // SAFETY: as above; the type is `F`'s, which has a name that is static.
+    let name = unsafe { CStr::from_char_ptr((*(*fc).fs_type).name) };
+    let mounting = F::begin(purpose, name).and_then(|m| Ok(KBox::new(m, GFP_KERNEL)?));
     to_int(mounting.map(|mounting| {
         // SAFETY: as above.
         unsafe { (*fc).fs_private = KBox::into_raw(mounting).cast() };

@@ -7,8 +7,9 @@
 #define ROVL_HELPERS_H
 
 #include <linux/completion.h>
-#include <linux/fileattr.h>
+/* fileattr.h does not stand by itself */
 #include <linux/fs.h>
+#include <linux/fileattr.h>
 #include <linux/fs_context.h>
 #include <linux/mount.h>
 #include <linux/posix_acl.h>
@@ -112,6 +113,9 @@ void rovl_file_set_nonotify(struct file *file);
 const struct path *rovl_file_user_path(const struct file *file);
 bool rovl_seq_opener_is_admin(const struct seq_file *m, const struct super_block *sb);
 void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flags);
+
+/* params.c */
+bool rovl_param_overlay(void);
 
 /* layout.c: what the Rust side compares itself with when it is loaded. */
 struct rovl_layout_entry {

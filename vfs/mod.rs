@@ -47,6 +47,7 @@ pub(crate) mod layout;
 pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod namei;
+pub(crate) mod params;
 pub(crate) mod readdir;
 pub(crate) mod seq;
 pub(crate) mod sget;

@@ -33,10 +33,6 @@ use kernel::{
 
 /// What a filesystem keeps, and where.
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
-    /// The name in `/proc/filesystems`.
-    const NAME: &'static CStr;
-    /// `s_magic`, what `statfs` reports as the type.
-    const MAGIC: usize;
     /// `FS_USERNS_MOUNT`, `FS_ALLOW_IDMAP`, ...
     const FLAGS: FsFlags;
     /// Kept by a superblock (`s_fs_info`).
@@ -202,6 +198,12 @@ impl SuperBlock {
         unsafe { b::rovl_sb_rdonly(self.as_ptr()) }
     }
 
+    /// `s_magic`.
+    pub(crate) fn magic(&self) -> usize {
+        // SAFETY: the superblock is active; does not change once mounted.
+        unsafe { (*self.as_ptr()).s_magic }
+    }
+
     /// `s_stack_depth`.
     pub(crate) fn stack_depth(&self) -> i32 {
         // SAFETY: the superblock is active; does not change once mounted.
@@ -232,12 +234,32 @@ impl SuperBlock {
         unsafe { b::rovl_sb_has_encoding(self.as_ptr()) }
     }
 
+    /// `errseq_sample` of `s_wb_err`: what is told of errors from here on.
+    pub(crate) fn sample_errors(&self) -> ErrorsSince {
+        // SAFETY: the superblock is active; the counter is atomic.
+        ErrorsSince(unsafe { b::errseq_sample(&raw mut (*self.as_ptr()).s_wb_err) })
+    }
+
+    /// `errseq_check` of `s_wb_err`: the last error in writing something out, if there was one
+    /// since then, or one that nobody had been told of by then. Tells nobody else.
+    ///
+    /// # Errors
+    ///
+    /// That error.
+    pub(crate) fn check_errors(&self, since: &ErrorsSince) -> Result {
+        // SAFETY: as for `sample_errors`.
+        to_result(unsafe { b::errseq_check(&raw mut (*self.as_ptr()).s_wb_err, since.0) })
+    }
+
     /// `sync_filesystem`, for which `s_umount` must be held.
     pub(crate) fn sync_filesystem(&self) -> Result {
         // SAFETY: the superblock is active; takes and releases `s_umount`.
         to_result(unsafe { b::rovl_sync_filesystem(self.as_ptr()) })
     }
 }
+
+/// `errseq_t`: a moment in the history of a filesystem's write errors.
+pub(crate) struct ErrorsSince(b::errseq_t);
 
 impl<F: FileSystem> SuperBlock<F> {
     /// What the filesystem keeps for this superblock.
@@ -317,7 +339,9 @@ impl<F: Operations> NewSuperBlock<F> {
         // SAFETY: as above.
         unsafe { (*sb).s_xattr = super::xattr::handlers::<F>() };
         // SAFETY: as above.
-        unsafe { (*sb).s_magic = F::MAGIC };
+        let fs_type = unsafe { FileSystemType::<F>::of(sb) };
+        // SAFETY: as above.
+        unsafe { (*sb).s_magic = fs_type.magic };
         // SAFETY: as above.
         unsafe { (*sb).s_flags |= b::SB_POSIXACL };
         // A stacking filesystem's own inodes are never dirty, and the umask is
@@ -447,6 +471,10 @@ pub(crate) struct FileSystemType<F: FileSystem> {
     fs_type: UnsafeCell<b::file_system_type>,
     /// Not null while there is a [`Registration`].
     cache: Atomic<*mut b::kmem_cache>,
+    /// What that is called in `/proc/slabinfo`.
+    cache_name: &'static CStr,
+    /// `s_magic`, what `statfs` reports as the type.
+    magic: usize,
     _fs: PhantomData<F>,
 }
 
@@ -459,19 +487,29 @@ impl<F: FileSystem> FileSystemType<F> {
     ///
     /// `sb` is of a type that was registered through [`Registration`].
     pub(super) unsafe fn inode_cache(sb: *mut b::super_block) -> *mut b::kmem_cache {
+        // What is in it was made before the type was registered, and stays until no
+        // superblock is left.
+        // SAFETY: per the contract.
+        unsafe { Self::of(sb) }.cache.load(Relaxed)
+    }
+
+    /// # Safety
+    ///
+    /// `sb` is of a type that was registered through [`Registration`].
+    unsafe fn of(sb: *mut b::super_block) -> &'static Self {
         // SAFETY: the superblock is live, its type is the first field of `Self`.
         let this = unsafe { (*sb).s_type }.cast::<Self>();
-        // SAFETY: a static. What is in it was made before the type was registered, and
-        // stays until no superblock is left.
-        unsafe { &(*this).cache }.load(Relaxed)
+        // SAFETY: a static.
+        unsafe { &*this }
     }
 }
 
 impl<F: Operations> FileSystemType<F> {
-    pub(crate) const fn new() -> Self {
+    /// `name` is the one in `/proc/filesystems`.
+    pub(crate) const fn new(name: &'static CStr, magic: usize, cache_name: &'static CStr) -> Self {
         Self {
             fs_type: UnsafeCell::new(b::file_system_type {
-                name: kernel::str::as_char_ptr_in_const_context(F::NAME),
+                name: kernel::str::as_char_ptr_in_const_context(name),
                 fs_flags: F::FLAGS.raw() as c_int,
                 owner: compat::THIS_MODULE,
                 init_fs_context: Some(fs_context::init::<F>),
@@ -480,6 +518,8 @@ impl<F: Operations> FileSystemType<F> {
                 ..pin_init::zeroed()
             }),
             cache: Atomic::new(core::ptr::null_mut()),
+            cache_name,
+            magic,
             _fs: PhantomData,
         }
     }
@@ -524,7 +564,7 @@ impl<F: Operations> Registration<F> {
             // Nor is there a second cache of the name, which the slab would warn of.
             return Err(EBUSY);
         }
-        let cache = Slot::<F>::create_cache(c"rovl_inode")?.as_ptr();
+        let cache = Slot::<F>::create_cache(fs_type.cache_name)?.as_ptr();
         if fs_type
             .cache
             .cmpxchg(core::ptr::null_mut(), cache, Full)

@@ -996,3 +996,56 @@ pub fn file_setattr(path: impl AsRef<Path>, attr: &FileAttr) -> Res<()> {
     };
     wrap_raw(r, || format!("file_setattr {path:?}")).map(drop)
 }
+
+/// statmount(2) of what is mounted there: `s_magic`, the name of the type, and its options.
+/// `None` where the kernel does not have it.
+pub fn statmount(at: &Path) -> Option<(u64, String, String)> {
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    const SYS_STATMOUNT: libc::c_long = 457;
+    /// The superblock's numbers, the type, the options.
+    const MASK: u64 = 0x1 | 0x20 | 0x80;
+    /// `struct statmount` without its strings.
+    const HEAD: usize = 512;
+    let path = cpath(at);
+    // SAFETY: plain data, for which zero is a value.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in NUL, the buffer is of that type.
+    let r = unsafe {
+        libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            0,
+            STATX_MNT_ID_UNIQUE,
+            &mut stat,
+        )
+    };
+    if r != 0 || stat.stx_mask & STATX_MNT_ID_UNIQUE == 0 {
+        return None;
+    }
+    // `struct mnt_id_req`: its size, the mount, what is asked for.
+    let request: [u64; 3] = [24, stat.stx_mnt_id, MASK];
+    let mut buffer = [0_u64; 1024];
+    let size = std::mem::size_of_val(&buffer);
+    // SAFETY: the request is of the size that it says, the buffer of the one that is said.
+    let r = unsafe {
+        libc::syscall(
+            SYS_STATMOUNT,
+            request.as_ptr(),
+            buffer.as_mut_ptr(),
+            size,
+            0,
+        )
+    };
+    if r != 0 {
+        return None;
+    }
+    let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let number = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four"));
+    let text = |at: usize| {
+        let from = HEAD + number(at) as usize;
+        let rest = &bytes[from..];
+        let end = rest.iter().position(|b| *b == 0).unwrap_or(rest.len());
+        String::from_utf8_lossy(&rest[..end]).into_owned()
+    };
+    Some((buffer[3], text(36), text(4)))
+}

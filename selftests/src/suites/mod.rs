@@ -14,6 +14,7 @@ macro_rules! test {
 mod compat;
 mod copyup;
 mod differential;
+mod dropin;
 mod events;
 mod failure;
 mod file;
@@ -41,6 +42,7 @@ mod stress;
 mod times;
 mod unmount;
 mod userns;
+mod volatile;
 mod xattrs;
 
 pub fn all() -> Vec<Test> {
@@ -70,10 +72,12 @@ pub fn all() -> Vec<Test> {
         differential::tests(),
         races::tests(),
         failure::tests(),
+        volatile::tests(),
         seen::tests(),
         unmount::tests(),
         stress::tests(),
         module::tests(),
+        dropin::tests(),
         fuse::tests(),
         fuzz::tests(),
     ]

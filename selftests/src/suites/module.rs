@@ -2,7 +2,7 @@
 
 //! Loading and unloading the module.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use crate::env::T;
@@ -32,12 +32,21 @@ pub(super) fn module(t: &T) -> PathBuf {
 }
 
 pub(super) fn load(t: &T) -> Res<()> {
+    load_with(t, c"")
+}
+
+/// With parameters.
+pub(super) fn load_with(t: &T, parameters: &CStr) -> Res<()> {
     let file = sys::open(module(t), OFlags::RDONLY)?;
-    rustix::system::finit_module(&file, c"", 0).map_err(|e| Fail::new("finit_module", e))
+    rustix::system::finit_module(&file, parameters, 0).map_err(|e| Fail::new("finit_module", e))
 }
 
 fn unload(t: &T) -> Res<()> {
-    let name = CString::new(t.fstype()).expect("name");
+    unload_named(t.fstype())
+}
+
+fn unload_named(name: &str) -> Res<()> {
+    let name = CString::new(name).expect("name");
     let flags = libc::O_NONBLOCK;
     rustix::system::delete_module(&name, flags).map_err(|e| Fail::new("delete_module", e))
 }
@@ -45,8 +54,14 @@ fn unload(t: &T) -> Res<()> {
 /// The last mount goes from a work item of the kernel, a moment later.
 #[track_caller]
 pub(super) fn unload_soon(t: &T) {
+    unload_named_soon(t.fstype());
+}
+
+/// Another module.
+#[track_caller]
+pub(super) fn unload_named_soon(name: &str) {
     for _ in 0..500 {
-        match unload(t) {
+        match unload_named(name) {
             Err(e) if e.errno == Errno::AGAIN || e.errno == Errno::BUSY => {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }

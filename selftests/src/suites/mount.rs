@@ -1374,13 +1374,15 @@ fn known_option_not_built(t: &T) {
     let errnos = [Errno::INVAL, Errno::OPNOTSUPP];
     for option in [
         "redirect_dir=on",
-        "redirect_dir=follow",
         "index=on",
         "metacopy=on",
         "xino=on",
         "nfs_export=on",
         "verity=on",
         "verity=require",
+        "uuid=on",
+        "uuid=off",
+        "fsync=strict",
     ] {
         let (key, value) = option.split_once('=').expect("key=value");
         refused(t, &errnos, &[option], |fc| {
@@ -1401,17 +1403,22 @@ fn default_values_accepted(t: &T) {
     for option in [
         "redirect_dir=off",
         "redirect_dir=nofollow",
+        "redirect_dir=follow",
         "index=off",
         "metacopy=off",
         "xino=off",
+        "xino=auto",
         "nfs_export=off",
         "verity=off",
         "uuid=null",
+        "uuid=auto",
+        "fsync=auto",
     ] {
         let (key, value) = option.split_once('=').expect("key=value");
         fc.string(key, value).works();
     }
     fc.flag("default_permissions").works();
+    fc.flag("nooverride_creds").works();
     d.create(&fc).works();
     fc.attach(&d.mnt, false).works();
     sys::write_file(d.mnt.join("f"), "x").works();

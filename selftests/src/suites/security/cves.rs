@@ -771,10 +771,18 @@ fn cve_2026_99419_copy_of_what_was_removed(t: &T) {
 
 /// Who owns the work directory changes what is in it while the mount looks.
 fn cve_2026_99420_work_directory_exchanged(t: &T) {
+    // A volatile mount also makes something there.
+    for option in ["fsync=auto", "volatile"] {
+        exchange_work_directory(t, option);
+    }
+}
+
+fn exchange_work_directory(t: &T, option: &'static str) {
     let victim = t.new_dir("victim");
     let keep = Tree::new(&victim);
     keep.file("thesis", "t").file("#1", "1").file("d/#2", "2");
-    let o = t.stack().lower(|l| _ = l.file("f", "f")).prepare();
+    let stack = t.stack().flag(option);
+    let o = stack.lower(|l| _ = l.file("f", "f")).prepare();
     o.work_not_checked();
     let (work, aside) = (o.w("work"), o.w("aside"));
     race(&[
@@ -784,6 +792,12 @@ fn cve_2026_99420_work_directory_exchanged(t: &T) {
                 let _ = sys::append_file(o.m("f"), "");
                 let _ = sys::unlink(o.u("f"));
                 o.umount();
+            }
+            // What keeps the next volatile mount off, wherever it is.
+            if option == "volatile" {
+                for at in [&work, &aside] {
+                    let _ = std::fs::remove_dir_all(at);
+                }
             }
         },
         &|_| {
