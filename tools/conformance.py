@@ -66,6 +66,7 @@ class Suite:
     crates: tuple[Crate, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     debian: bool = False                # needs the guest image with more packages
+    containers: bool = False            # needs the guest image with podman and others
     lua: bool = False                   # needs Lua's source
     disk: int = 6                       # GB, sparse
     memory: int = 2048                  # MB
@@ -74,6 +75,12 @@ class Suite:
     @property
     def units(self) -> list[str]:
         return [f"{self.name}@{where}" for where in self.on]
+
+    @property
+    def system(self) -> image.System:
+        if self.containers:
+            return image.CONTAINERS
+        return image.CONFORMANCE if self.debian else image.NORMAL
 
 
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "tmpfs")
@@ -93,6 +100,16 @@ SUITES = (
     Suite("dbench", ("ext4",), debian=True),
     Suite("stress", ("ext4",), env=(("STRESS_SECONDS", "60"), ("STRESSORS", "")),
           debian=True, disk=10, memory=3072, timeout=10800),
+)
+
+# Programs that know the name overlay only; selftests/conformance/containers.sh. On "bare" they
+# use no stacking filesystem.
+CONTAINERS = (
+    Suite("podman", ("ext4.native", "ext4.program", "ext4.rootless", "ext4.rootless_program"),
+          containers=True, timeout=10800),
+    Suite("sandbox", ("ext4",), containers=True),
+    Suite("containerd", ("ext4",), containers=True, timeout=7200),
+    Suite("docker", ("ext4",), containers=True, timeout=7200),
 )
 
 # All cases but link::link_count_max, which makes 65,000 links on ext4.
@@ -127,6 +144,14 @@ def programs() -> Path:
     versions = "-".join(f"{crate.name}-{crate.version}" for crate in CRATES)
     tree = Path(os.environ["ROVL_IN_TREE"]).name
     return cache.build_once(cache.root() / "conformance" / f"{versions}-{tree}", build) / "bin"
+
+
+def mount_helper() -> Path:
+    """mount.rovl, built where make check builds it."""
+    target = TOP / "build" / "selftests"
+    command("cargo", "build", "--quiet", "--release", "--locked", cwd=TOP / "tools" / "mount-rovl",
+            env={"CARGO_TARGET_DIR": str(target)})
+    return target / "release" / "mount-rovl"
 
 
 def lua_source() -> Path:
@@ -332,6 +357,14 @@ def table(units: dict[str, Unit], judged: dict[str, list[Judgement]]) -> list[st
     return lines
 
 
+def together(suites: Iterable[Suite]) -> list[list[Suite]]:
+    """As few machines as will do."""
+    groups: dict[bool, list[Suite]] = {}
+    for suite in suites:
+        groups.setdefault(suite.containers, []).append(suite)
+    return list(groups.values())
+
+
 # --- Running ---------------------------------------------------------------------------
 
 def run_suites(kernel: str, suites: list[Suite], wanted: Callable[[str], bool],
@@ -344,6 +377,8 @@ def run_suites(kernel: str, suites: list[Suite], wanted: Callable[[str], bool],
         files |= {crate.name: programs() / crate.name for crate in suite.crates}
         if suite.lua:
             files["lua"] = lua_source()
+        if suite.containers:
+            files["mount.rovl"] = mount_helper()
     env = dict(pair for suite in suites for pair in suite.env)
     env |= {name: os.environ[f"ROVL_{name}"] for name in env if f"ROVL_{name}" in os.environ}
     OUT.mkdir(parents=True, exist_ok=True)
@@ -352,7 +387,8 @@ def run_suites(kernel: str, suites: list[Suite], wanted: Callable[[str], bool],
     result = run(Machine(
         kernel=kernel, job=SUITES_DIRECTORY / "job.sh",
         module=built_module(kernel), files=files,
-        system=image.CONFORMANCE if any(s.debian for s in suites) else image.NORMAL,
+        # The ordinary one is a part of each of the others.
+        system=next((s.system for s in suites if s.system != image.NORMAL), image.NORMAL),
         disks=[Disk("scratch", size=max(s.disk for s in suites) << 30)],
         env={**env, "UNITS": " ".join(names), "KINDS": " ".join(KINDS)},
         memory=max(s.memory for s in suites),
@@ -438,7 +474,8 @@ def main() -> int:
     def wanted(unit: str) -> bool:
         return selected(unit, arguments.test)
 
-    suites = [s for s in (QUICK if arguments.quick else SUITES) if any(map(wanted, s.units))]
+    every = QUICK if arguments.quick else (*SUITES, *CONTAINERS)
+    suites = [s for s in every if any(map(wanted, s.units))]
     if arguments.list:
         say("\n".join(u for s in suites for u in s.units if wanted(u)))
         return 0
@@ -447,7 +484,7 @@ def main() -> int:
     units: dict[str, Unit] = {}
     judged: dict[str, list[Judgement]] = {}
     more: list[Judgement] = []
-    machines = [suites] if arguments.together and suites else [[s] for s in suites]
+    machines = together(suites) if arguments.together else [[s] for s in suites]
     for machine in machines:
         label = "+".join(suite.name for suite in machine)
         try:

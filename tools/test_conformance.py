@@ -16,6 +16,8 @@ import conformance  # noqa: E402
 from check import Results, Verdict  # noqa: E402
 from conformance import Allowed, Judgement, Unit  # noqa: E402
 
+ALL = (*conformance.SUITES, *conformance.CONTAINERS)
+
 
 def unit(bare: str, overlay: str, rovl: str) -> Unit:
     """A unit with the case "a", which came to its end everywhere."""
@@ -94,13 +96,19 @@ class Files(unittest.TestCase):
 
     def test_those_of_the_project(self) -> None:
         text = (conformance.SUITES_DIRECTORY / "exceptions").read_text("utf-8")
-        names = {suite.name for suite in conformance.SUITES}
+        names = {suite.name for suite in ALL}
         for exception in conformance.read_exceptions(text):
             self.assertIn(exception.pattern.split(".")[0], names)
 
     def test_every_suite_has_its_file(self) -> None:
         there = {p.stem for p in (conformance.SUITES_DIRECTORY / "suites").glob("*.sh")}
-        self.assertEqual(there, {suite.name for suite in conformance.SUITES})
+        self.assertEqual(there, {suite.name for suite in ALL})
+
+    def test_as_few_machines_as_will_do(self) -> None:
+        groups = conformance.together(ALL)
+        self.assertEqual(sum(map(len, groups)), len(ALL))
+        self.assertEqual([{s.containers for s in group} for group in groups], [{False}, {True}])
+        self.assertEqual(conformance.together([]), [])
 
     def test_stream(self) -> None:
         units: dict[str, Unit] = {}

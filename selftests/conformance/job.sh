@@ -25,7 +25,7 @@ unit() (
 	FS=${FS%%.*}
 	fill_upper() { :; }
 	clean() { :; }
-	LOWER=
+	LOWER= OWN=
 	# shellcheck source=/dev/null
 	. "/job/conformance/suites/$suite.sh"
 	if ! scratch "$FS" >"$LOG" 2>&1; then

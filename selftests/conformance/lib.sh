@@ -11,6 +11,8 @@
 #   fill_upper DIR   optional: what is in the upper layer
 #   run              does the tests, in the current directory, which is $HERE
 #   clean            optional: ends what still uses the tree
+#   OWN              optional: it mounts by itself, see containers.sh; set_up makes it so that
+#                    what it mounts is of $KIND
 #   LOWER            optional: a read-only lower layer that is there already; fill_lower
 #                    is told nothing for overlay and rovl then, and copies it for "bare"
 #
@@ -88,6 +90,13 @@ one() {
 	local site=$SCRATCH/$KIND start=$SECONDS before=
 	line begin "$UNIT" "$KIND"
 	HERE=$site/mnt
+	if [[ $OWN ]]; then
+		HERE=$site
+		mkdir -p "$site" && check setup set_up && (cd "$site" && run)
+		clean
+		line end "$UNIT" "$KIND" $((SECONDS - start))
+		return
+	fi
 	if ! mkdir -p "$site"/{lower,upper,work,mnt}; then
 		result setup fail "cannot make directories"
 		return

@@ -37,6 +37,12 @@ CONFORMANCE_PACKAGES = tuple("dbench fio git postgresql-17 sqlite3 stress-ng".sp
 # With what it depends on these are more than a hundred.
 CONFORMANCE_OFFLINE = ("libcatalyst-perl",)
 
+# What runs containers, and what is used in its place where only overlay is known.
+CONTAINER_PACKAGES = tuple((
+    "bubblewrap buildah busybox-static conmon containerd crun docker-cli docker.io fuse-overlayfs "
+    "netavark podman runc skopeo systemd-container uidmap"
+).split())
+
 # Sources of modules that tests and sessions may need; the rest of Debian's is
 # drivers for hardware that no guest has.
 MODULE_DIRECTORIES = (
@@ -155,6 +161,9 @@ CONFORMANCE = System((*PACKAGES, *CONFORMANCE_PACKAGES),
                      (*OFFLINE_PACKAGES, *CONFORMANCE_OFFLINE),
                      "with the programs of make check-conformance, 230 MB to fetch, two minutes")
 
+CONTAINERS = System((*PACKAGES, *CONTAINER_PACKAGES), OFFLINE_PACKAGES,
+                    "with podman, docker and others, 300 MB to fetch, some minutes")
+
 
 def guest_root(system: System = NORMAL) -> Path:
     """The directory with ``root.erofs`` and ``root.tar``: a Debian system."""
@@ -164,7 +173,7 @@ def guest_root(system: System = NORMAL) -> Path:
 
 def in_use() -> set[Path]:
     """The images of this checkout, made or not."""
-    images = {NORMAL.directory, CONFORMANCE.directory}
+    images = {NORMAL.directory, CONFORMANCE.directory, CONTAINERS.directory}
     series = subprocess.run([HERE.parent / "env.sh", "series"], check=True,
                             capture_output=True, text=True).stdout.split()
     for name, of in itertools.product(("stock", "debug"), series):
