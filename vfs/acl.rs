@@ -11,12 +11,12 @@ use super::{
     idmap::Idmap,
     inode::RcuInode,
     lock::{Context, InodeLock, WriteAccess},
-    to_int, Dentry, FileSystem, Inode, Path, SuperBlock,
+    to_int, to_result, Dentry, FileSystem, Inode, Path, SuperBlock,
 };
 use core::ptr::NonNull;
 use kernel::{
     bindings::posix_acl as c_acl,
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     ffi::c_int,
     prelude::*,
     sync::aref::{ARef, AlwaysRefCounted},

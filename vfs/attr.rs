@@ -5,8 +5,10 @@
 //! C headers: [`include/linux/stat.h`](srctree/include/linux/stat.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
-use super::{bindings as b, idmap::Idmap, inode_ops::Access, Dentry, Inode, Path, SuperBlock};
-use kernel::{error::to_result, prelude::*};
+use super::{
+    bindings as b, idmap::Idmap, inode_ops::Access, to_result, Dentry, Inode, Path, SuperBlock,
+};
+use kernel::prelude::*;
 
 pub(crate) use super::bindings::{kgid_t, kuid_t, timespec64};
 

@@ -5,8 +5,8 @@
 //!
 //! C header: [`include/linux/completion.h`](srctree/include/linux/completion.h)
 
-use super::bindings as b;
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use super::{bindings as b, to_result};
+use kernel::{prelude::*, types::Opaque};
 
 /// `struct completion`, completed once for everybody.
 #[pin_data]

@@ -4,9 +4,9 @@
 //!
 //! C header: [`include/linux/cred.h`](srctree/include/linux/cred.h)
 
-use super::{bindings as b, idmap::Idmap, Dentry, Mount, SuperBlock};
+use super::{bindings as b, idmap::Idmap, to_result, Dentry, Mount, SuperBlock};
 use core::ptr::NonNull;
-use kernel::{cred::Credential, error::to_result, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, prelude::*, sync::aref::ARef};
 
 /// `scoped_with_creds`: the current task acts as `cred` while `f` runs
 /// (`override_creds`, `revert_creds`). The task holds no reference to them, so this

@@ -109,8 +109,8 @@ impl Dentry {
     /// unlinked, but not while it is borrowed
     /// ([`LockedName::remove`](super::lock::LockedName::remove)).
     pub(crate) fn inode(&self) -> Option<&Inode> {
-        // SAFETY: the dentry is valid.
-        let inode = unsafe { b::rovl_d_inode(self.as_ptr()) };
+        // SAFETY: the dentry is valid; an aligned word that C reads the same way.
+        let inode = unsafe { (&raw const (*self.as_ptr()).d_inode).read_volatile() };
         if inode.is_null() {
             return None;
         }

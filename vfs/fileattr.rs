@@ -10,14 +10,9 @@ use super::compat::EOPNOTSUPP;
 use super::{
     bindings as b,
     lock::{Context, InodeLock, MayLockDirectory, WriteAccess},
-    to_int, Dentry, FileSystem, Inode, Path,
+    to_int, to_result, Dentry, FileSystem, Inode, Path,
 };
-use kernel::{
-    bindings::file_kattr as c_attr,
-    error::{from_err_ptr, to_result},
-    ffi::c_int,
-    prelude::*,
-};
+use kernel::{bindings::file_kattr as c_attr, error::from_err_ptr, ffi::c_int, prelude::*};
 
 /// `struct file_kattr`: one set of attributes in the two forms in which it is
 /// asked for, as `FS_*_FL` and as `FS_XFLAG_*`.

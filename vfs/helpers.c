@@ -25,7 +25,6 @@ bool rovl_may_warn(void)
 
 	return __ratelimit(&limit);
 }
-struct inode *rovl_d_inode(const struct dentry *dentry) { return d_inode(dentry); }
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry) { return d_inode_rcu(dentry); }
 bool rovl_d_is_negative(const struct dentry *dentry) { return d_is_negative(dentry); }
 bool rovl_d_can_lookup(const struct dentry *dentry) { return d_can_lookup(dentry); }
@@ -141,7 +140,6 @@ int rovl_vfs_whiteout(struct mnt_idmap *idmap, struct inode *dir, struct dentry 
 	return vfs_whiteout(idmap, dir, dentry);
 }
 dev_t rovl_inode_rdev(const struct inode *inode) { return inode->i_rdev; }
-unsigned int rovl_inode_nlink(const struct inode *inode) { return inode->i_nlink; }
 bool rovl_sb_can_tmpfile(const struct inode *dir) { return dir->i_op->tmpfile; }
 void rovl_logfc(struct fs_context *fc, char level, const char *text)
 {

@@ -16,7 +16,6 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
-struct inode *rovl_d_inode(const struct dentry *dentry);
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry);
 bool rovl_may_warn(void);
 bool rovl_d_is_negative(const struct dentry *dentry);
@@ -65,7 +64,6 @@ void rovl_end_removing(struct dentry *child);
 int rovl_vfs_whiteout(struct mnt_idmap *idmap, struct inode *dir,
 		      struct dentry *dentry);
 dev_t rovl_inode_rdev(const struct inode *inode);
-unsigned int rovl_inode_nlink(const struct inode *inode);
 void rovl_set_nlink(struct inode *inode, unsigned int nlink);
 void rovl_drop_nlink(struct inode *inode);
 int rovl_sync_filesystem(struct super_block *sb);

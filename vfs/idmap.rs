@@ -48,6 +48,9 @@ impl<'a> Idmap<'a> {
     /// `make_vfsuid`, `make_vfsgid`: an owner of `sb` as seen through the mount;
     /// what has no mapping is the invalid id.
     pub(crate) fn seen(self, sb: &SuperBlock, owner: (kuid_t, kgid_t)) -> (kuid_t, kgid_t) {
+        if self.is_nop() {
+            return owner;
+        }
         let (mut uid, mut gid) = owner;
         // SAFETY: the mapping lives (type invariant), `sb` is active, the ids
         // are ours.
@@ -58,6 +61,9 @@ impl<'a> Idmap<'a> {
     /// `from_vfsuid`, `from_vfsgid`: the owner in `sb` of what is seen through
     /// the mount as that of `owner`.
     pub(crate) fn stored(self, sb: &SuperBlock, owner: (kuid_t, kgid_t)) -> (kuid_t, kgid_t) {
+        if self.is_nop() {
+            return owner;
+        }
         let (mut uid, mut gid) = owner;
         // SAFETY: as in `seen`.
         unsafe { b::rovl_idmap_stored(self.0, sb.as_ptr(), &mut uid, &mut gid) };

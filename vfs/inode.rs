@@ -143,8 +143,8 @@ impl Inode {
 
     /// `i_nlink`.
     pub(crate) fn nlink(&self) -> u32 {
-        // SAFETY: the inode is valid.
-        unsafe { b::rovl_inode_nlink(self.as_ptr()) }
+        // SAFETY: the inode is valid; an aligned word that C reads the same way.
+        unsafe { (&raw const (*self.as_ptr()).__bindgen_anon_1.i_nlink).read_volatile() }
     }
 
     /// `i_size_read`, in bytes.

@@ -15,13 +15,13 @@ use super::{
     idmap::Idmap,
     inode::{Backing, RcuInode},
     lock::{Context, InodeLock},
-    to_int,
+    to_int, to_result,
     xattr::{self, XattrOperations},
     Dentry, FileSystem, Inode,
 };
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     ffi::{c_char, c_int, c_uint},
     prelude::*,
 };
@@ -111,7 +111,7 @@ impl<F: FileSystem> Inode<F> {
     pub(crate) fn generic_permission(&self, idmap: Idmap<'_>, access: Access) -> Result {
         // SAFETY: the inode and the mapping are live. Without `MAY_NOT_BLOCK`, so what
         // it looks at is counted.
-        checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask()) })
+        to_result(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask()) })
     }
 
     /// Takes the times of the inode below over, if they are others.
@@ -127,7 +127,9 @@ impl<F: FileSystem> RcuInode<'_, F> {
         // SAFETY: the memory of the inode stays (type invariant), and `MAY_NOT_BLOCK`
         // is how such an inode is asked: of ours it looks at mode, owner and flags,
         // and comes to `get_inode_acl` with `rcu`.
-        checked(unsafe { b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask_rcu()) })
+        to_result(unsafe {
+            b::generic_permission(idmap.as_ptr(), self.as_ptr(), access.mask_rcu())
+        })
     }
 }
 
@@ -137,19 +139,9 @@ impl Backing<'_> {
     pub(crate) fn permission(self, access: Access) -> Result {
         // SAFETY: the memory of the inode stays (type invariant), and `MAY_NOT_BLOCK`
         // is how such an inode is asked.
-        checked(unsafe {
+        to_result(unsafe {
             b::inode_permission(self.idmap().as_ptr(), self.as_ptr(), access.mask_rcu())
         })
-    }
-}
-
-/// As `to_result`, which is a call of its own also where there is no error: for
-/// what is asked for each name of a path.
-#[inline]
-fn checked(r: c_int) -> Result {
-    match r {
-        0 => Ok(()),
-        r => to_result(r),
     }
 }
 

@@ -98,6 +98,7 @@ const struct rovl_layout_entry rovl_layout[] = {
 	FIELD(inode, i_ino),
 	FIELD(inode, i_generation),
 	FIELD(inode, i_rdev),
+	FIELD(inode, i_nlink),
 	FIELD(inode, i_fop),
 	FIELD(inode, i_private),
 	TYPE(inode_operations),

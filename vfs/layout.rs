@@ -65,6 +65,7 @@ const LAYOUT: &[Entry] = layouts! {
     }
     inode {
         i_mode, i_uid, i_gid, i_flags, i_op, i_sb, i_mapping, i_ino, i_generation, i_rdev,
+        i_nlink = __bindgen_anon_1.i_nlink,
         i_fop = __bindgen_anon_3.i_fop, i_private,
     }
     inode_operations {

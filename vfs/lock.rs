@@ -54,7 +54,7 @@ use super::{
     flags::{RenameFlags, XattrFlags},
     from_count,
     namei::DirTimes,
-    xattr, Dentry, FileSystem, Inode, Mount, Path,
+    to_result, xattr, Dentry, FileSystem, Inode, Mount, Path,
 };
 use core::{
     marker::PhantomData,
@@ -62,11 +62,7 @@ use core::{
     ptr::NonNull,
 };
 use kernel::{
-    cred::Credential,
-    error::{from_err_ptr, to_result},
-    fs::File,
-    prelude::*,
-    sync::aref::ARef,
+    cred::Credential, error::from_err_ptr, fs::File, prelude::*, sync::aref::ARef,
     types::NotThreadSafe,
 };
 
@@ -510,8 +506,8 @@ impl LockedName<'_> {
     fn dir(&self) -> *mut b::inode {
         // SAFETY: the parent is locked, so the name stays in it.
         let parent = unsafe { (*self.dentry).d_parent };
-        // SAFETY: a locked parent is positive.
-        unsafe { b::rovl_d_inode(parent) }
+        // SAFETY: a locked parent is positive, and stays it.
+        unsafe { (*parent).d_inode }
     }
 
     /// `vfs_create`.

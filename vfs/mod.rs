@@ -79,6 +79,16 @@ pub(crate) fn to_int(r: Result) -> c_int {
     }
 }
 
+/// What [`kernel::error::to_result`] makes of `0` or a negative errno. That is a call of
+/// its own also where there is no error.
+#[inline]
+fn to_result(r: c_int) -> Result {
+    match r {
+        0 => Ok(()),
+        r => kernel::error::to_result(r),
+    }
+}
+
 /// A count or a negative errno (`ssize_t`, `loff_t`), as C callers want it.
 pub(crate) fn to_count<T: TryInto<isize>>(r: Result<T>) -> isize {
     match r {

@@ -5,10 +5,10 @@
 //! C headers: [`include/linux/mount.h`](srctree/include/linux/mount.h),
 //! [`include/linux/path.h`](srctree/include/linux/path.h)
 
-use super::{bindings as b, lock::MayLockDirectory, Dentry, Inode, SuperBlock};
+use super::{bindings as b, lock::MayLockDirectory, to_result, Dentry, Inode, SuperBlock};
 use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     prelude::*,
     str::CString,
     sync::atomic::{Atomic, Relaxed},

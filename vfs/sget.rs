@@ -13,13 +13,13 @@ use super::{
     compat::EOPNOTSUPP,
     cred,
     super_block::{FileSystem, Operations},
-    Path, PrivateMount,
+    to_result, Path, PrivateMount,
 };
 use core::{mem::MaybeUninit, ptr::NonNull};
 use kernel::{
     container_of,
     cred::Credential,
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     ffi::{self, c_int},
     prelude::*,
 };

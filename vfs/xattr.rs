@@ -17,11 +17,10 @@ use super::{
     flags::XattrFlags,
     from_count,
     lock::{Context, InodeLock},
-    to_count, to_int, Dentry, FileSystem, Inode, Path,
+    to_count, to_int, to_result, Dentry, FileSystem, Inode, Path,
 };
 use core::{marker::PhantomData, mem::MaybeUninit};
 use kernel::{
-    error::to_result,
     ffi::{c_char, c_int, c_void},
     prelude::*,
 };
