@@ -23,7 +23,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Release},
+        atomic::{Acquire, Atomic, Relaxed, Release},
         Arc, Mutex,
     },
 };
@@ -33,6 +33,8 @@ use kernel::{
 pub(crate) struct Cache {
     /// Counts the changes of the directory.
     version: Atomic<u64>,
+    /// See [`Cache::is_plain`]; only ever becomes true.
+    plain: Atomic<bool>,
     #[pin]
     shared: Mutex<Shared>,
 }
@@ -50,6 +52,7 @@ impl Cache {
         KBox::pin_init(
             pin_init!(Self {
                 version: Atomic::new(0),
+                plain: Atomic::new(false),
                 shared <- new_mutex!(Shared { users: 0, listing: None }),
             }),
             GFP_KERNEL,
@@ -59,6 +62,17 @@ impl Cache {
     /// The directory has changed, or a number in it.
     pub(crate) fn invalidate(&self) {
         self.version.fetch_add(1, Release);
+    }
+
+    /// Whether the lower directory, which is the whole of this one, has been seen to hold
+    /// nothing that is to be shown in another way than its layer lists it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.load(Relaxed)
+    }
+
+    /// See [`Cache::is_plain`].
+    pub(crate) fn set_plain(&self) {
+        self.plain.store(true, Relaxed);
     }
 
     pub(crate) fn enter(&self) {
@@ -167,8 +181,11 @@ pub(crate) struct List {
     pub(crate) entries: KVVec<Entry>,
 }
 
+/// A directory in which nothing is.
+pub(crate) static NOTHING: List = List::new();
+
 impl List {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             names: KVVec::new(),
             entries: KVVec::new(),

@@ -209,6 +209,9 @@ struct OnlyPart {
     file: DirFile,
     /// Index into [`Layers::lower`]; `None` in the upper layer.
     layer: Option<u32>,
+    /// Up to where nothing was found, from the start on, that is shown in another way
+    /// than it is listed there.
+    plain_until: Option<i64>,
 }
 
 impl OpenDirectory {
@@ -300,7 +303,11 @@ impl OnlyPart {
         };
         layers.as_mounter(|| {
             let file = DirFile::open(may_lock, path, &layers.cred)?;
-            Ok(Some(Self { file, layer }))
+            Ok(Some(Self {
+                file,
+                layer,
+                plain_until: Some(0),
+            }))
         })
     }
 
@@ -326,21 +333,39 @@ impl OnlyPart {
                 names: layers.names,
                 has_xattr_whiteouts: false,
             };
+            let cache = cache_of(file.inode())?;
+            // What its names may become is known of a layer that changes only through us.
+            let stays = self.layer.is_some() && !dir.has_names_that_come();
+            if stays && cache.is_plain() && file.inode().data().upper().is_none() {
+                return iterate::pass_all(may_lock, &mut self.file, out);
+            }
             let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
+            let mut is_plain = stays && self.plain_until == Some(out.pos());
             let mut doubt = Doubt::default();
             loop {
-                iterate::pass_entries(
-                    may_lock,
-                    &mut self.file,
-                    out,
-                    &mut |entry| match entry.name {
-                        b"." => Pass::As(own),
-                        b".." => Pass::As(parent),
+                let at_end =
+                    iterate::pass_entries(may_lock, &mut self.file, out, &mut |entry| match entry
+                        .name
+                    {
+                        b"." => {
+                            is_plain &= entry.ino == own;
+                            Pass::As(own)
+                        }
+                        b".." => {
+                            is_plain &= entry.ino == parent;
+                            Pass::As(parent)
+                        }
                         _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
-                        _ => doubt.settle(entry),
-                    },
-                )?;
+                        _ => {
+                            is_plain = false;
+                            doubt.settle(entry)
+                        }
+                    })?;
                 let Some((name, d_type)) = doubt.unknown.take() else {
+                    self.plain_until = is_plain.then_some(out.pos());
+                    if is_plain && at_end {
+                        cache.set_plain();
+                    }
                     return Ok(());
                 };
                 if fatal_signal_pending() {
@@ -389,26 +414,30 @@ fn copy_of(name: &[u8]) -> Result<KVec<u8>> {
     Ok(copy)
 }
 
-/// Emits the entry at the position of `out`: `None` after the last one, false
-/// if there is no room for it.
-fn emit(file: &DirectoryFile<Rovl>, list: &List, out: &mut DirContext<'_>) -> Result<Option<bool>> {
-    const DIRECTORY: u8 = readdir::DT_DIR as u8;
-    Ok(match out.pos() {
-        0 => Some(out.emit(b".", file.inode().ino(), DIRECTORY)),
-        1 => {
-            let parent = file.dentry().parent();
-            Some(out.emit(b"..", parent.node()?.ino(), DIRECTORY))
-        }
-        pos => usize::try_from(pos.saturating_sub(2))
-            .ok()
-            .and_then(|index| list.entries.get(index))
-            .map(|entry| out.emit(list.name(entry), entry.ino, entry.d_type)),
-    })
-}
-
+/// Emits the entries from the position of `out` on, until there is no room for one: that
+/// comes first next time.
 fn emit_all(file: &DirectoryFile<Rovl>, list: &List, out: &mut DirContext<'_>) -> Result {
-    while emit(file, list, out)? == Some(true) {
-        out.set_pos(out.pos().saturating_add(1));
+    const DIRECTORY: u8 = readdir::DT_DIR as u8;
+    if out.pos() == 0 {
+        if !out.emit(b".", file.inode().ino(), DIRECTORY) {
+            return Ok(());
+        }
+        out.set_pos(1);
+    }
+    if out.pos() == 1 {
+        if !out.emit(b"..", file.dentry().parent().node()?.ino(), DIRECTORY) {
+            return Ok(());
+        }
+        out.set_pos(2);
+    }
+    let mut pos = out.pos();
+    let first = usize::try_from(pos.saturating_sub(2)).unwrap_or(usize::MAX);
+    for entry in list.entries.get(first..).unwrap_or_default() {
+        if !out.emit(list.name(entry), entry.ino, entry.d_type) {
+            break;
+        }
+        pos = pos.saturating_add(1);
+        out.set_pos(pos);
     }
     Ok(())
 }

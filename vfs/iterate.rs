@@ -14,12 +14,12 @@ use super::{
     inode_ops::Access,
     lock::{file_dentry, Context, Held, MayLockDirectory},
     readdir::DirContext,
-    Dentry, Path,
+    to_result, Dentry, Path,
 };
 use core::{cell::Cell, ptr::NonNull};
 use kernel::{
     cred::Credential,
-    error::{from_err_ptr, to_result},
+    error::from_err_ptr,
     ffi::{c_char, c_int, c_uint},
     fs::File,
     prelude::*,
@@ -209,9 +209,26 @@ pub(crate) enum Pass {
     Stop,
 }
 
+/// Passes entries of `dir` on as they are: `iterate_dir` with what `out` is made of, from
+/// its position on.
+///
+/// # Errors
+///
+/// As [`pass_entries`].
+pub(crate) fn pass_all(
+    _may_lock: &mut impl MayLockDirectory,
+    dir: &mut DirFile,
+    out: &mut DirContext<'_>,
+) -> Result {
+    dir.seek(out.pos())?;
+    // SAFETY: the file is open and ours alone (invariant of `DirFile`), the context the
+    // caller's for this call. We hold no lock of the filesystem (`_may_lock`).
+    to_result(unsafe { b::iterate_dir(dir.0.as_ptr(), out.as_c()) })
+}
+
 /// Passes entries of `dir` on to `out`, from the position of `out` on and with
 /// the positions of `dir`, until there is no room, `decide` stops, or there are
-/// no more. Whoever reads comes again until he gets none, so a filesystem that hands
+/// no more. Returns whether it has seen that there are no more. Whoever reads comes again until he gets none, so a filesystem that hands
 /// out a part is asked for more only if none of that was passed on.
 ///
 /// `decide` runs as `visit` of [`for_each_entry`] does.
@@ -225,7 +242,7 @@ pub(crate) fn pass_entries(
     dir: &mut DirFile,
     out: &mut DirContext<'_>,
     decide: &mut impl FnMut(&Entry<'_>) -> Pass,
-) -> Result {
+) -> Result<bool> {
     dir.seek(out.pos())?;
     let (count, start) = (out.count(), out.pos());
     let passed_on = Cell::new(false);
@@ -250,7 +267,8 @@ pub(crate) fn pass_entries(
             passed => break passed,
         }
     };
+    let at_end = !visitor.stopped && visitor.seen == 0;
     let end = visitor.ctx.pos;
     out.set_pos(end);
-    passed.map(drop)
+    passed.map(|_| at_end)
 }

@@ -56,6 +56,10 @@ impl DirContext<'_> {
         self.0.pos = pos;
     }
 
+    pub(super) fn as_c(&mut self) -> *mut b::dir_context {
+        self.0
+    }
+
     /// How many bytes there may be room for, as the user of the entries says.
     pub(super) fn count(&self) -> c_int {
         self.0.count

@@ -52,6 +52,8 @@ pub fn tests() -> Vec<Test> {
         test!(symlink_and_file_of_one_name),
         test!(deep_whiteouts),
         test!(whiteouts_in_the_only_part),
+        test!(only_part_seen_in_pieces),
+        test!(only_part_that_was_plain),
         test!(only_part_becomes_merged),
         test!(entries_that_cannot_be_looked_up),
     ]
@@ -800,6 +802,65 @@ fn whiteouts_in_the_only_part(t: &T) {
         assert_eq!(name_set(&little), names, "{dir} with a small buffer");
         check_inode_numbers(t, &o, dir);
     }
+}
+
+/// A directory in which nothing is hidden is passed on as it is once that is known, which
+/// takes one who has seen all of it.
+fn only_part_seen_in_pieces(t: &T) {
+    let fill = |l: &Tree| {
+        for i in 0..30 {
+            l.file(format!("d/file{i:02}"), "");
+        }
+        l.whiteout("d/hidden").whiteout("d/hidden, too");
+    };
+    let o = t.stack().lower(fill).mount();
+    t.better_than_overlay("whiteouts that hide nothing are not listed");
+    let list = all(&open_dir(&o, "d"));
+    assert_eq!(name_set(&list).len(), 32);
+    for i in 1..list.len() {
+        let fd = open_dir(&o, "d");
+        let first = sys::read_dirents(&fd, i, 40).works();
+        assert_eq!(first, list[..i], "the first {i}");
+        sys::seek(&fd, SeekFrom::Start(list[i].next)).works();
+        assert_eq!(all(&fd), list[i + 1..], "all after {i}");
+        sys::seek(&fd, SeekFrom::Start(0)).works();
+        assert_eq!(all(&fd), list, "after pieces with {i} left out");
+    }
+}
+
+/// What is known of a directory of one layer does not hold any more when it gets a part
+/// in another.
+fn only_part_that_was_plain(t: &T) {
+    let o = t
+        .stack()
+        .lower(|l| {
+            for i in 0..300 {
+                l.file(format!("d/e/file{i:03}"), "");
+            }
+        })
+        .mount();
+    let held = open_dir(&o, "d/e");
+    let list = all(&held);
+    assert_eq!(name_set(&list).len(), 302);
+    for time in 0..3 {
+        let fd = open_dir(&o, "d/e");
+        assert_eq!(all(&fd), list, "time {time}");
+        for i in [0, 100, 200] {
+            sys::seek(&fd, SeekFrom::Start(list[i].next)).works();
+            assert_eq!(all(&fd), list[i + 1..], "from {:?}", list[i].name);
+        }
+    }
+    check_inode_numbers(t, &o, "d/e");
+    sys::write_file(o.m("d/e/new"), "n").works();
+    sys::unlink(o.m("d/e/file007")).works();
+    for fd in [held, open_dir(&o, "d/e")] {
+        sys::seek(&fd, SeekFrom::Start(0)).works();
+        let names = name_set(&all(&fd));
+        assert_eq!(names.len(), 302);
+        assert!(names.contains(&OsString::from("new")));
+        assert!(!names.contains(&OsString::from("file007")));
+    }
+    check_inode_numbers(t, &o, "d/e");
 }
 
 /// A directory of one layer gets a part in another while it is being read: what
