@@ -23,6 +23,7 @@ use crate::{
         file_ops::{self, Area, FileOperations, Iocb, Pipe},
         flags::OpenFlags,
         lock::{file_inode, Context, Held, Nothing},
+        Dentry,
     },
 };
 use core::ops::Deref;
@@ -30,40 +31,8 @@ use kernel::{
     fs::File,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
-    sync::{aref::ARef, SetOnce},
+    sync::aref::ARef,
 };
-
-/// What an open file keeps.
-pub(crate) struct OpenFile {
-    /// The backing file it was opened with.
-    first: ARef<File>,
-    /// Whether that is in the upper layer, so that it stays the right one.
-    first_is_upper: bool,
-    /// The upper one, once an operation has found that the inode was copied up
-    /// after the file was opened.
-    upper: SetOnce<ARef<File>>,
-}
-
-impl OpenFile {
-    /// For a file that was made and opened in the upper layer in one step
-    /// (`O_TMPFILE`).
-    pub(crate) fn of_tmpfile(upper: ARef<File>) -> Self {
-        Self::new(upper, true)
-    }
-
-    fn new(first: ARef<File>, first_is_upper: bool) -> Self {
-        Self {
-            first,
-            first_is_upper,
-            upper: SetOnce::new(),
-        }
-    }
-
-    /// The backing file that was used last.
-    fn latest(&self) -> &File {
-        self.upper.as_ref().unwrap_or(&self.first)
-    }
-}
 
 /// The backing file for one operation.
 enum Backing<'a> {
@@ -122,8 +91,9 @@ fn backing<'f, H: Held>(
         Some(kept) => Backing::Kept(kept),
         None => {
             let upper = open_real(ctx, user_file, &inode::real(user_file.inode())?)?;
-            // Whoever comes first keeps its own for the others.
-            let _ = user_file.data().upper.populate(upper.clone());
+            // Whoever comes first keeps its own for the others. Without memory each
+            // operation opens one.
+            let _ = user_file.backings().set_later(upper.clone());
             Backing::Once(upper)
         }
     };
@@ -134,10 +104,11 @@ fn backing<'f, H: Held>(
 /// The backing file, unless the inode was copied up after the file was opened
 /// and nothing has opened the copy for it.
 fn kept_backing(user_file: &RegularFile<Rovl>) -> Option<&File> {
-    let open = user_file.data();
+    let backings = user_file.backings();
+    let first = backings.first();
     match user_file.inode().data().upper() {
-        Some(_) if !open.first_is_upper => open.upper.as_ref().map(|upper| &**upper),
-        _ => Some(&open.first),
+        Some(upper) if !is_of(upper, first) => backings.later(),
+        _ => Some(first),
     }
 }
 
@@ -177,9 +148,13 @@ fn take_over_attributes(user_file: &UserFile<Rovl>) {
 /// Whether `backing` is the upper object of the file, which may be written to.
 fn is_upper(user_file: &UserFile<Rovl>, backing: &File) -> bool {
     let upper = user_file.inode().data().upper();
-    upper
-        .and_then(|upper| upper.inode())
-        .is_some_and(|upper| upper.is_same(file_inode(backing)))
+    upper.is_some_and(|upper| is_of(upper, backing))
+}
+
+fn is_of(object: &Dentry, file: &File) -> bool {
+    object
+        .inode()
+        .is_some_and(|inode| inode.is_same(file_inode(file)))
 }
 
 /// Whether the object is copied up when the file is opened. With `O_TRUNC` it is
@@ -195,7 +170,7 @@ fn copies_up(user_file: &UserFile<Rovl>) -> bool {
 }
 
 impl FileOperations for Rovl {
-    fn open(ctx: &mut Context<Nothing>, user_file: &UserFile<Self>) -> Result<OpenFile> {
+    fn open(ctx: &mut Context<Nothing>, user_file: &UserFile<Self>) -> Result<ARef<File>> {
         if copies_up(user_file) {
             copyup::copy_up(ctx, user_file.dentry())?;
         }
@@ -205,14 +180,7 @@ impl FileOperations for Rovl {
         if user_file.is_executed() && real.is_upper && real.path.inode()?.is_open_for_write() {
             return Err(ETXTBSY);
         }
-        Ok(OpenFile::new(
-            open_real(ctx, user_file, &real)?,
-            real.is_upper,
-        ))
-    }
-
-    fn can_direct_io(open: &OpenFile) -> bool {
-        file::can_direct_io(&open.first)
+        open_real(ctx, user_file, &real)
     }
 
     fn llseek(
@@ -308,7 +276,7 @@ impl FileOperations for Rovl {
     }
 
     fn flush(ctx: &mut Context<Nothing>, user_file: &RegularFile<Self>, owner: Owner) -> Result {
-        let backing = user_file.data().latest();
+        let backing = user_file.backings().latest();
         layers::of(user_file.inode()).as_mounter(|| file::flush(ctx, backing, owner))
     }
 

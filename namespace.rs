@@ -35,7 +35,7 @@ use crate::{
     },
     whiteout::{self, Emptied, TempName},
 };
-use kernel::{cred::Credential, error::Error, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, error::Error, fs::File, prelude::*, sync::aref::ARef};
 
 impl DirOperations for Rovl {
     fn lookup(
@@ -156,7 +156,7 @@ impl DirOperations for Rovl {
         parent: &Dentry<Self>,
         file: TmpFile<'_, Self>,
         mode: u16,
-    ) -> Result<(ARef<Inode<Self>>, crate::file::OpenFile)> {
+    ) -> Result<(ARef<Inode<Self>>, ARef<File>)> {
         let dir = parent.node()?;
         let layers = layers::of(dir);
         if !layers.upper()?.tmpfile {
@@ -171,7 +171,7 @@ impl DirOperations for Rovl {
             let real = file.open_backing(&mut access, upper_dir, mode, &layers.cred)?;
             let inode = new_inode(dir, file_dentry(&real).into())?;
             inode.set_nlink(0);
-            Ok((inode, crate::file::OpenFile::of_tmpfile(real)))
+            Ok((inode, real))
         })
     }
 }

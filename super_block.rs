@@ -8,7 +8,6 @@
 
 use crate::{
     copyup::InFlight,
-    file::OpenFile,
     inode::{self, Copied, OverlayInode},
     layers::{self, Layers, Rovl},
     mount::{self, Mounting, Shown, PARAMETERS},
@@ -29,7 +28,6 @@ impl FileSystem for Rovl {
     const FLAGS: FsFlags = FsFlags::ALLOW_IDMAP.with(FsFlags::USERNS_MOUNT);
     type Super = Overlay;
     type Inode = OverlayInode;
-    type File = OpenFile;
     type Directory = OpenDirectory;
 }
 

@@ -18,12 +18,12 @@ use super::{
     idmap::Idmap,
     inode_ops::{InodeOperations, Table as InodeTable},
     lock::{Context, DirectoryLock, Nothing},
-    to_int, xattr, Dentry, Inode,
+    to_int, to_result, xattr, Dentry, Inode,
 };
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    error::to_result,
     ffi::{c_char, c_int, c_uint},
+    fs::File,
     prelude::*,
     sync::aref::ARef,
 };
@@ -82,7 +82,7 @@ pub(crate) trait DirOperations: InodeOperations + FileOperations + DentryOperati
         parent: &Dentry<Self>,
         file: TmpFile<'_, Self>,
         mode: u16,
-    ) -> Result<(ARef<Inode<Self>>, Self::File)>;
+    ) -> Result<(ARef<Inode<Self>>, ARef<File>)>;
 }
 
 /// What is to be made.
@@ -361,19 +361,17 @@ impl<F: DirOperations> Table<F> {
         // SAFETY: the caller's until we return, with its path set and not open.
         let tmpfile = unsafe { TmpFile::from_raw(tmpfile) };
         let made = F::tmpfile(&mut ctx, idmap, &parent, tmpfile, mode & 0o7777);
-        let (inode, private) = match made {
+        let (inode, backing) = match made {
             Ok(made) => made,
             Err(e) => return e.to_errno(),
         };
-        // What `private` is for depends on the operations of the inode.
+        // What `private_data` is depends on the operations of the inode.
         let same = inode.super_block().is_same(parent.super_block());
         if !same || !inode.is_regular() {
             return EIO.to_errno();
         }
         // SAFETY: being opened by us, as a regular file of `F`, and has nothing yet.
-        if let Err(e) = unsafe { file_ops::set_private::<F>(file, private) } {
-            return e.to_errno();
-        }
+        unsafe { file_ops::set_backing(file, backing) };
         // SAFETY: the file is not open, its dentry is unhashed and negative.
         unsafe { b::d_mark_tmpfile(file, inode.as_ptr()) };
         // SAFETY: negative; takes over the reference.
@@ -386,7 +384,7 @@ impl<F: DirOperations> Table<F> {
         let opened = unsafe { (*file).f_mode } & b::FMODE_OPENED != 0;
         if r.is_err() && !opened {
             // SAFETY: set above, and the file is still ours alone.
-            unsafe { file_ops::drop_private::<F>(file) };
+            unsafe { file_ops::drop_backings(file) };
         }
         to_int(r)
     }

@@ -11,16 +11,24 @@ use super::{
     flags::OpenFlags,
     from_count,
     lock::{file_inode, Context, Held, LockedInode, MayLockDirectory, WriteAccess},
-    Dentry, FileSystem, Inode, Path,
+    to_result, Dentry, FileSystem, Inode, Path,
 };
-use core::{marker::PhantomData, ops::Deref, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    mem::{align_of, size_of, MaybeUninit},
+    ops::Deref,
+    ptr::NonNull,
+};
 use kernel::{
     cred::Credential,
-    error::{from_err_ptr, to_result},
-    ffi::c_int,
+    error::from_err_ptr,
+    ffi::{c_int, c_void},
     fs::File,
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Full, Relaxed},
+    },
     types::Opaque,
 };
 
@@ -201,34 +209,34 @@ impl<F: FileSystem> UserFile<F> {
     }
 }
 
-/// An open file that carries a `D` in `private_data`.
+/// An open directory.
 ///
 /// # Invariants
 ///
-/// As [`UserFile`], and the file is open: `private_data` is a `KBox<D>` which
-/// `->release` frees.
+/// As [`UserFile`], and the file is open: `private_data` is a `KBox<F::Directory>`
+/// which `->release` frees.
 #[repr(transparent)]
-pub(crate) struct Opened<F, D>(UserFile<F>, PhantomData<fn() -> D>);
+pub(crate) struct DirectoryFile<F>(UserFile<F>);
 
-impl<F: FileSystem, D> Opened<F, D> {
+impl<F: FileSystem> DirectoryFile<F> {
     /// # Safety
     ///
-    /// `ptr` is an open file for `'a` on a filesystem of type `F`, whose
-    /// `->open` stored a `KBox<D>` in `private_data`.
+    /// `ptr` is an open directory for `'a` on a filesystem of type `F`, whose
+    /// `->open` stored a `KBox<F::Directory>` in `private_data`.
     pub(super) unsafe fn from_raw<'a>(ptr: *mut b::file) -> &'a Self {
         // SAFETY: per the contract; both types are transparent.
         unsafe { &*ptr.cast() }
     }
 
-    /// What the filesystem keeps for this open file.
-    pub(crate) fn data(&self) -> &D {
+    /// What the filesystem keeps for this open directory.
+    pub(crate) fn data(&self) -> &F::Directory {
         // SAFETY: a box that lives until `->release` (type invariant), which
         // runs when nobody borrows the file any more.
-        unsafe { &*(*self.as_ptr()).private_data.cast::<D>() }
+        unsafe { &*(*self.as_ptr()).private_data.cast::<F::Directory>() }
     }
 }
 
-impl<F: FileSystem, D> Deref for Opened<F, D> {
+impl<F> Deref for DirectoryFile<F> {
     type Target = UserFile<F>;
 
     fn deref(&self) -> &UserFile<F> {
@@ -237,10 +245,147 @@ impl<F: FileSystem, D> Deref for Opened<F, D> {
 }
 
 /// An open regular file.
-pub(crate) type RegularFile<F> = Opened<F, <F as FileSystem>::File>;
+///
+/// # Invariants
+///
+/// As [`UserFile`], and the file is open: `private_data` is a [`Backings`] which
+/// `->release` drops.
+#[repr(transparent)]
+pub(crate) struct RegularFile<F>(UserFile<F>);
 
-/// An open directory.
-pub(crate) type DirectoryFile<F> = Opened<F, <F as FileSystem>::Directory>;
+impl<F: FileSystem> RegularFile<F> {
+    /// # Safety
+    ///
+    /// `ptr` is an open regular file for `'a` on a filesystem of type `F`, whose
+    /// `->open` has stored a [`Backings`] in `private_data`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut b::file) -> &'a Self {
+        // SAFETY: per the contract; both types are transparent.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The files on which this one stands.
+    pub(crate) fn backings(&self) -> &Backings {
+        // SAFETY: the field of a valid file.
+        let place = unsafe { &raw const (*self.as_ptr()).private_data };
+        // SAFETY: it is that until `->release` (type invariant), which runs when nobody
+        // borrows the file any more, and all use of it is atomic till then.
+        unsafe { &*place.cast::<Backings>() }
+    }
+}
+
+impl<F> Deref for RegularFile<F> {
+    type Target = UserFile<F>;
+
+    fn deref(&self) -> &UserFile<F> {
+        &self.0
+    }
+}
+
+/// The files on which an open file stands: the one it was opened with, and perhaps
+/// another that has been opened since. It is `private_data` itself: most files never
+/// have a second one, and take no memory for it.
+///
+/// # Invariants
+///
+/// Either a counted `struct file`, or with the lowest bit set a `KBox<TwoFiles>`. The one
+/// may become the other, once and atomically, and the first file stays.
+#[repr(transparent)]
+pub(crate) struct Backings(Atomic<*mut c_void>);
+
+struct TwoFiles {
+    first: ARef<File>,
+    later: ARef<File>,
+}
+
+// A file has fields that are larger than a byte, and so has a pair of pointers.
+static_assert!(align_of::<b::file>() > 1 && align_of::<TwoFiles>() > 1);
+static_assert!(size_of::<Backings>() == size_of::<*mut c_void>());
+
+impl Backings {
+    const TWO: usize = 1;
+
+    pub(crate) fn new(first: ARef<File>) -> Self {
+        // INVARIANT: the reference is counted, and an aligned address.
+        Self(Atomic::new(ARef::into_raw(first).as_ptr().cast()))
+    }
+
+    /// The first file, and the later one if there is one.
+    fn get(&self) -> (&File, Option<&File>) {
+        let place = self.0.load(Acquire);
+        if place.addr() & Self::TWO == 0 {
+            // SAFETY: a file (type invariant), to which this has a reference.
+            return (unsafe { &*place.cast::<File>() }, None);
+        }
+        let two = place.map_addr(|a| a & !Self::TWO).cast::<TwoFiles>();
+        // SAFETY: two files (type invariant), which stay, and were written before.
+        let two = unsafe { &*two };
+        (&two.first, Some(&two.later))
+    }
+
+    /// The file it was opened with.
+    pub(crate) fn first(&self) -> &File {
+        self.get().0
+    }
+
+    /// The one that has been opened since.
+    pub(crate) fn later(&self) -> Option<&File> {
+        self.get().1
+    }
+
+    /// The one that was opened last.
+    pub(crate) fn latest(&self) -> &File {
+        let (first, later) = self.get();
+        later.unwrap_or(first)
+    }
+
+    /// Keeps a later file, unless there is one.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn set_later(&self, later: ARef<File>) -> Result {
+        let place = self.0.load(Acquire);
+        if place.addr() & Self::TWO != 0 {
+            return Ok(());
+        }
+        let Some(first) = NonNull::new(place.cast::<File>()) else {
+            return Err(EIO);
+        };
+        // SAFETY: the reference of `self`; if it stays that, it is given back below.
+        let first = unsafe { ARef::from_raw(first) };
+        let two = match KBox::new(MaybeUninit::uninit(), GFP_KERNEL) {
+            Ok(memory) => KBox::write(memory, TwoFiles { first, later }),
+            Err(e) => {
+                core::mem::forget(first);
+                return Err(e.into());
+            }
+        };
+        let two = KBox::into_raw(two);
+        let tagged = two.map_addr(|a| a | Self::TWO).cast::<c_void>();
+        // INVARIANT: two files, with the bit set. Full: they are written before.
+        if self.0.cmpxchg(place, tagged, Full).is_err() {
+            // SAFETY: made above, and seen by nobody.
+            let two = unsafe { KBox::from_raw(two) };
+            let TwoFiles { first, later: _ } = KBox::into_inner(two);
+            core::mem::forget(first);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Backings {
+    fn drop(&mut self) {
+        let place = self.0.load(Relaxed);
+        if place.addr() & Self::TWO != 0 {
+            let two = place.map_addr(|a| a & !Self::TWO).cast::<TwoFiles>();
+            // SAFETY: the box (type invariant), which nobody uses any more.
+            drop(unsafe { KBox::from_raw(two) });
+        } else if let Some(file) = NonNull::new(place.cast::<File>()) {
+            // SAFETY: the reference of `self` (type invariant).
+            drop(unsafe { ARef::from_raw(file) });
+        }
+    }
+}
 
 /// Takes over a file that a C function returned, or its error.
 ///

@@ -8,19 +8,19 @@
 
 use super::{
     bindings as b, compat,
-    file::{Owner, RegularFile, UserFile},
+    file::{can_direct_io, Backings, Owner, RegularFile, UserFile},
     from_count,
     lock::{file_inode, Context, Held, LockedInode, Nothing},
-    to_count, to_int, FileSystem,
+    to_count, to_int, to_result, FileSystem,
 };
 use core::marker::PhantomData;
 use kernel::{
     cred::Credential,
-    error::to_result,
     ffi::{c_int, c_long, c_uint},
     fs::File,
     iov::{IovIterDest, IovIterSource},
     prelude::*,
+    sync::aref::ARef,
 };
 
 pub(crate) use super::bindings::{REMAP_FILE_DEDUP, SEEK_DATA, SEEK_HOLE, SEEK_SET};
@@ -32,13 +32,9 @@ pub(crate) use super::bindings::{REMAP_FILE_DEDUP, SEEK_DATA, SEEK_HOLE, SEEK_SE
 /// one it could take locks that are ordered before that one.
 pub(crate) trait FileOperations: FileSystem {
     /// `->open`. Permission has been checked, leases are broken, and a file
-    /// that is opened for writing is not being executed. What is returned stays
-    /// with the file until the last reference to it has gone.
-    fn open(ctx: &mut Context<Nothing>, file: &UserFile<Self>) -> Result<Self::File>;
-
-    /// Whether the file may be used with `O_DIRECT`; asked once, when it is
-    /// opened.
-    fn can_direct_io(private: &Self::File) -> bool;
+    /// that is opened for writing is not being executed. The file that is returned
+    /// is the first of [`RegularFile::backings`].
+    fn open(ctx: &mut Context<Nothing>, file: &UserFile<Self>) -> Result<ARef<File>>;
 
     /// `->llseek`.
     fn llseek(
@@ -338,40 +334,38 @@ fn backing_ctx<F: FileOperations>(cred: &Credential) -> b::backing_file_ctx {
     }
 }
 
-/// Gives a file that is being opened what the filesystem keeps for it.
+/// Gives a file that is being opened the file on which it stands. It may be used with
+/// `O_DIRECT` if that one may.
 ///
 /// # Safety
 ///
 /// `file` is being opened by the caller alone, as a regular file of `F`, and
-/// has nothing yet. If it is not opened in the end, [`drop_private`] must
+/// has nothing yet. If it is not opened in the end, [`drop_backings`] must
 /// follow.
-pub(super) unsafe fn set_private<F: FileOperations>(
-    file: *mut b::file,
-    private: F::File,
-) -> Result {
-    if F::can_direct_io(&private) {
+pub(super) unsafe fn set_backing(file: *mut b::file, backing: ARef<File>) {
+    if can_direct_io(&backing) {
         // SAFETY: per the contract the file is the caller's alone.
         unsafe { (*file).f_mode |= b::FMODE_CAN_ODIRECT };
     }
-    let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
-    // SAFETY: as above.
-    unsafe { (*file).private_data = private.cast() };
-    Ok(())
+    // SAFETY: the field of a valid file.
+    let place = unsafe { &raw mut (*file).private_data };
+    // SAFETY: as above; of the same size, and nothing is there to be dropped.
+    unsafe { place.cast::<Backings>().write(Backings::new(backing)) };
 }
 
-/// Takes back what [`set_private`] gave to a file.
+/// Takes back what [`set_backing`] gave to a file.
 ///
 /// # Safety
 ///
 /// `file` is a regular file of `F` that nobody else uses, and what it may have
-/// in `private_data` is from [`set_private`].
-pub(super) unsafe fn drop_private<F: FileOperations>(file: *mut b::file) {
+/// in `private_data` is from [`set_backing`].
+pub(super) unsafe fn drop_backings(file: *mut b::file) {
     // SAFETY: per the contract nobody else uses the file.
-    let private = unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
-    if !private.is_null() {
-        // SAFETY: the box that `set_private` turned into a pointer.
-        drop(unsafe { KBox::from_raw(private.cast::<F::File>()) });
-    }
+    let place = unsafe { &raw mut (*file).private_data };
+    // SAFETY: what was written there, or null; it is not used again.
+    drop(unsafe { place.cast::<Backings>().read() });
+    // SAFETY: as above.
+    unsafe { *place = core::ptr::null_mut() };
 }
 
 /// The `file_operations` for regular files of `F`.
@@ -410,9 +404,9 @@ impl<F: FileOperations> Table<F> {
         let mut ctx = unsafe { Context::<Nothing>::enter() };
         // SAFETY: path and inode were set before this is called.
         let user_file = unsafe { UserFile::<F>::from_raw(file) };
-        to_int(F::open(&mut ctx, user_file).and_then(|private| {
+        to_int(F::open(&mut ctx, user_file).map(|backing| {
             // SAFETY: being opened, has nothing yet; `->release` follows.
-            unsafe { set_private::<F>(file, private) }
+            unsafe { set_backing(file, backing) }
         }))
     }
 
@@ -421,7 +415,7 @@ impl<F: FileOperations> Table<F> {
     /// Only for the VFS to call, when the last reference to the file goes.
     unsafe extern "C" fn release(_inode: *mut b::inode, file: *mut b::file) -> c_int {
         // SAFETY: nobody else uses it; set by `open` or for a `->tmpfile`.
-        unsafe { drop_private::<F>(file) };
+        unsafe { drop_backings(file) };
         0
     }
 

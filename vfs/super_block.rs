@@ -16,11 +16,10 @@ use super::{
     inode_ops::InodeOperations,
     readdir::ReaddirOperations,
     sget::Info,
-    to_int, Any, Dentry, PrivateMount,
+    to_int, to_result, Any, Dentry, PrivateMount,
 };
 use core::{cell::UnsafeCell, marker::PhantomData, ops::Deref, ptr::NonNull};
 use kernel::{
-    error::to_result,
     ffi::c_int,
     prelude::*,
     seq_file::SeqFile,
@@ -39,8 +38,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     type Super: Send + Sync;
     /// Kept by an inode, next to it in memory.
     type Inode: Send + Sync;
-    /// Kept by an open regular file (`private_data`).
-    type File: Send + Sync;
     /// Kept by an open directory (`private_data`).
     type Directory: Send + Sync;
 }
