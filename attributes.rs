@@ -42,8 +42,8 @@ impl InodeOperations for Rovl {
     }
 
     fn permission_rcu(inode: RcuInode<'_, Self>, idmap: Idmap<'_>, access: Access) -> Result {
-        let backing = inode.backing().ok_or(ECHILD)?;
         inode.generic_permission(idmap, access)?;
+        let backing = inode.backing().ok_or(ECHILD)?;
         inode.super_data().layers.as_mounter(|| {
             let below = access_below(inode.kind(), access, backing.is_writable());
             backing.permission(below)
@@ -58,13 +58,11 @@ impl InodeOperations for Rovl {
     ) -> Result {
         let inode = dentry.node()?;
         let layers = layers::of(inode);
-        layers.as_mounter(|| {
-            let real = crate::inode::real(inode)?;
-            stat.read(real.path, request.mask, request.flags)
-        })?;
+        let real = inode.data().real(layers)?;
+        layers.as_mounter(|| stat.read(real.path, request.mask, request.flags))?;
         stat.show_owner(inode.sb(), idmap);
         stat.set_enforced_attributes(inode);
-        let identity = inode.data().identity(layers)?;
+        let identity = inode.data().identity(layers, &real)?;
         let dev = inode.sb().dev();
         if layers.on_one_filesystem() {
             stat.set_identity(dev, identity.ino);
@@ -109,18 +107,18 @@ impl InodeOperations for Rovl {
             }
         };
         let upper = inode.data().upper().ok_or(EIO)?;
+        let below = upper.positive()?;
         let changed = match is_done {
             true => Ok(()),
             false => layers.as_mounter(|| {
                 // A program that is run from the upper directory is one that runs.
-                let below = upper.positive()?;
                 let size = attr.new_size();
                 let _not_executed = size.map(|_| NotExecuted::new(below)).transpose()?;
                 ctx.want_write(layers.upper_mnt()?)?
                     .set_attributes(upper, attr)
             }),
         };
-        inode.copy_attributes(upper.positive()?);
+        inode.copy_attributes(below);
         changed
     }
 

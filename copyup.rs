@@ -65,7 +65,9 @@ enum Extent<'a> {
 /// if the mounter may not read the object, and whatever the layers say: `ENOSPC`,
 /// `EDQUOT`, `EIO`, `ENOMEM`, ...
 pub(crate) fn copy_up<H: Held>(ctx: &mut Context<H>, dentry: &Dentry<Rovl>) -> Result {
-    copy_up_extent(ctx, dentry, Extent::Whole)?;
+    if dentry.node()?.data().upper().is_none() {
+        copy_up_extent(ctx, dentry, Extent::Whole)?;
+    }
     Ok(())
 }
 

@@ -42,19 +42,20 @@ impl LowerObject {
 /// Lower objects, topmost first. Most often there is one, which needs no memory of its
 /// own.
 pub(crate) enum LowerObjects {
+    None,
     One(LowerObject),
     Any(KVec<LowerObject>),
 }
 
 impl LowerObjects {
     pub(crate) const fn new() -> Self {
-        Self::Any(KVec::new())
+        Self::None
     }
 
     /// Adds one below the others.
     pub(crate) fn push(&mut self, object: LowerObject) -> Result {
         match self {
-            Self::Any(all) if all.is_empty() => *self = Self::One(object),
+            Self::None => *self = Self::One(object),
             Self::Any(all) => all.push(object, GFP_KERNEL)?,
             Self::One(_) => {
                 let mut all = KVec::with_capacity(2, GFP_KERNEL)?;
@@ -74,6 +75,7 @@ impl Deref for LowerObjects {
 
     fn deref(&self) -> &[LowerObject] {
         match self {
+            Self::None => &[],
             Self::One(object) => core::slice::from_ref(object),
             Self::Any(objects) => objects,
         }
@@ -165,7 +167,13 @@ pub(crate) struct OverlayInode {
     /// by the copy-up that makes it; whoever sees it sees a whole object.
     upper: SetOnce<UpperObject>,
     pub(crate) lower: LowerObjects,
-    pub(crate) origin: Option<Identity>,
+    /// The number it was found with.
+    found_as: Identity,
+    /// It is one of several names of a lower file: a copy of it is a file of its own.
+    is_name: bool,
+    /// The number is not that of the object in the upper layer, or will not be once
+    /// there is one.
+    pub(crate) has_origin: bool,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
     /// A directory whose upper one has been made opaque since it was found: its
@@ -247,9 +255,12 @@ impl OverlayInode {
         })
     }
 
-    /// Which inode number the object is shown with.
-    pub(crate) fn identity(&self, layers: &Layers) -> Result<Identity> {
-        identity(layers, self.origin, self.upper(), &self.lower)
+    /// Which inode number the object is shown with, where `real` stands for it.
+    pub(crate) fn identity(&self, layers: &Layers, real: &Real<'_>) -> Result<Identity> {
+        match self.is_name && real.is_upper {
+            true => Ok(Identity::of(real.path.inode()?, layers.upper()?.layer.fs)),
+            false => Ok(self.found_as),
+        }
     }
 }
 
@@ -500,10 +511,14 @@ fn new(
         None => None,
     };
     let identity = objects.identity(layers)?;
+    let has_lower = objects.lower.first().is_some();
+    let has_origin = objects.origin.is_some() || (has_lower && !sought.is_name);
     let data = OverlayInode {
         upper: SetOnce::new(),
         lower: objects.lower,
-        origin: objects.origin,
+        found_as: identity,
+        is_name: sought.is_name,
+        has_origin,
         impure: Atomic::new(objects.impure),
         opaque: Atomic::new(false),
         lost_name: Atomic::new(false),

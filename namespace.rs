@@ -17,7 +17,7 @@ use crate::{
     },
     inode,
     layers::{self, Layers, Rovl, Upper},
-    listing::List,
+    listing::{self, List},
     lookup, private, readdir,
     vfs::{
         self,
@@ -59,7 +59,7 @@ impl DirOperations for Rovl {
                 return Err(EPERM);
             }
         }
-        let place = Place::prepare(ctx, dir, dentry)?;
+        let place = Place::prepare(ctx, dir, dentry, dentry.name())?;
         let inherited = acl::inherit(dir, new.mode())?;
         let cred = creator(dir, dentry, idmap, new.mode())?;
         vfs::cred::with_creds(&cred, || {
@@ -85,12 +85,12 @@ impl DirOperations for Rovl {
         dentry: &Dentry<Self>,
     ) -> Result<ARef<Inode<Self>>> {
         copyup::copy_up(ctx, old)?;
-        let place = Place::prepare(ctx, dir, dentry)?;
+        let place = Place::prepare(ctx, dir, dentry, dentry.name())?;
         let inode = old.node()?;
         let from = inode.data().upper().ok_or(EIO)?;
         place.layers.as_mounter(|| {
             let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-            if has_origin(inode) {
+            if inode.data().has_origin {
                 whiteout::set_impure(&mut access, dir)?;
             }
             let made = Made {
@@ -118,20 +118,23 @@ impl DirOperations for Rovl {
         dentry: &Dentry<Self>,
     ) -> Result {
         let inode = dentry.node()?;
-        let hides = lookup::is_in_lower(ctx, dir, &dentry.name())?;
-        if inode.is_dir() && !hides && inode.data().lower_parts().is_empty() {
-            // All there is of it is one directory, which knows whether it is empty.
-            // Only whiteouts would it count, and few have any.
-            match remove(ctx, dir, dentry, hides, &List::new()) {
-                Err(e) if e == ENOTEMPTY => {}
-                removed => return removed,
-            }
+        let name = dentry.name();
+        let hides = lookup::is_in_lower(ctx, dir, &name)?;
+        // Where all there is of it is one directory, that one knows whether it is empty.
+        // Only whiteouts would it count, and few have any.
+        if inode.is_dir() && (hides || !inode.data().lower_parts().is_empty()) {
+            let whiteouts = readdir::check_empty(ctx, inode)?;
+            let place = Place::prepare(ctx, dir, dentry, name)?;
+            return place.clear(ctx, dentry, hides, &whiteouts);
         }
-        let whiteouts = match inode.is_dir() {
-            true => readdir::check_empty(ctx, inode)?,
-            false => List::new(),
-        };
-        remove(ctx, dir, dentry, hides, &whiteouts)
+        let place = Place::prepare(ctx, dir, dentry, name)?;
+        match place.clear(ctx, dentry, hides, &listing::NOTHING) {
+            Err(e) if e == ENOTEMPTY && inode.is_dir() => {
+                let whiteouts = readdir::check_empty(ctx, inode)?;
+                place.clear(ctx, dentry, hides, &whiteouts)
+            }
+            cleared => cleared,
+        }
     }
 
     fn rename(
@@ -216,32 +219,6 @@ fn make_at<'w>(mut name: LockedName<'w>, new: New<'_>) -> Result<LockedName<'w>>
     Ok(name)
 }
 
-/// Removes a name, which is to be hidden in the layers below or not. A directory that
-/// has been looked at holds nothing but `whiteouts`.
-fn remove(
-    ctx: &mut Context<DirectoryLock>,
-    dir: &Inode<Rovl>,
-    dentry: &Dentry<Rovl>,
-    hides: bool,
-    whiteouts: &List,
-) -> Result {
-    let inode = dentry.node()?;
-    let place = Place::prepare(ctx, dir, dentry)?;
-    let removed = place.layers.as_mounter(|| {
-        let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-        if hides {
-            place.whiteout(&mut access, inode, whiteouts)?;
-        } else {
-            place.remove(&mut access, inode, whiteouts)?;
-        }
-        drop(access);
-        place.changed();
-        pause::point(Point::Removed);
-        Ok(())
-    });
-    removed.inspect_err(|e| forget_stale(*e, [dentry]))
-}
-
 /// Something else has the name in the upper layer: the VFS walks once more after an
 /// `ESTALE`, and is to find what is there now. This happens without anybody else at the
 /// upper layer, too: a server of a lower layer may put another file in the place of one
@@ -263,14 +240,6 @@ fn new_inode(dir: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>
             impure: false,
         },
     )
-}
-
-/// Whether the object's inode number is that of a lower one, which the listing
-/// of the upper layer does not know.
-fn has_origin(inode: &Inode<Rovl>) -> bool {
-    let data = inode.data();
-    let lower = data.lower.first().and_then(|lower| lower.dentry.inode());
-    data.origin.is_some() || lower.is_some_and(|lower| !inode::becomes_own_file(lower))
 }
 
 /// One name of `inode` is gone. Called with the upper directory locked where the
@@ -336,21 +305,47 @@ impl<'a> Place<'a> {
         ctx: &mut Context<DirectoryLock>,
         dir: &'a Inode<Rovl>,
         dentry: &Dentry<Rovl>,
+        name: Name,
     ) -> Result<Self> {
         copyup::copy_up(ctx, &dentry.parent())?;
-        Self::new(dir, dentry)
+        Self::new(dir, name)
     }
 
     /// In a directory that has been copied up.
-    fn new(dir: &'a Inode<Rovl>, dentry: &Dentry<Rovl>) -> Result<Self> {
+    fn new(dir: &'a Inode<Rovl>, name: Name) -> Result<Self> {
         let layers = layers::of(dir);
         Ok(Self {
             layers,
             upper: layers.upper()?,
             dir,
             upper_dir: dir.data().upper().ok_or(EIO)?,
-            name: dentry.name(),
+            name,
         })
+    }
+
+    /// Takes the object away from the name, and leaves a whiteout if that `hides` one
+    /// below. What a directory holds has been looked at: nothing but `whiteouts`.
+    fn clear(
+        &self,
+        ctx: &mut Context<DirectoryLock>,
+        dentry: &Dentry<Rovl>,
+        hides: bool,
+        whiteouts: &List,
+    ) -> Result {
+        let inode = dentry.node()?;
+        let cleared = self.layers.as_mounter(|| {
+            let mut access = ctx.want_write(&self.upper.layer.mnt)?;
+            if hides {
+                self.whiteout(&mut access, inode, whiteouts)?;
+            } else {
+                self.remove(&mut access, inode, whiteouts)?;
+            }
+            drop(access);
+            self.changed();
+            pause::point(Point::Removed);
+            Ok(())
+        });
+        cleared.inspect_err(|e| forget_stale(*e, [dentry]))
     }
 
     /// The directory has been changed.
@@ -440,7 +435,7 @@ impl<'a> Place<'a> {
                 false => access
                     .lock_name(self.upper_dir, &self.name)
                     .and_then(|mut name| name.remove()),
-                true => self.replace_by_whiteout(access, &made, &List::new()),
+                true => self.replace_by_whiteout(access, &made, &listing::NOTHING),
             };
             if removed.is_err() {
                 pr_warn!("cannot take back what was created and has no inode\n");
@@ -574,8 +569,8 @@ impl<'a> Rename<'a> {
         whiteouts: &'a List,
     ) -> Result {
         let this = Self {
-            old: Place::new(old_dir, old)?,
-            new: Place::new(new_dir, new)?,
+            old: Place::new(old_dir, old.name())?,
+            new: Place::new(new_dir, new.name())?,
             old_inode: old.node()?,
             target: new.node().ok(),
             whiteouts,
@@ -622,7 +617,7 @@ impl<'a> Rename<'a> {
                     whiteout::set_opaque(access, names, upper)?;
                 }
             }
-            if has_origin(inode) {
+            if inode.data().has_origin {
                 whiteout::set_impure(access, to.dir)?;
             }
         }
