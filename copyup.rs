@@ -172,6 +172,8 @@ struct Copy<'a> {
     /// What is copied.
     source: Path<'a>,
     stat: KBox<Stat>,
+    /// It is one of several names of a lower file, and becomes a file of its own.
+    is_own: bool,
     extent: Extent<'a>,
     /// The mounter, but charged for space as the caller is.
     writer: ARef<Credential>,
@@ -208,6 +210,7 @@ fn lead_copy<H: Held>(
             inode,
             source,
             stat,
+            is_own: inode::becomes_own_file(source.inode()?),
             extent,
             writer: writer.finish(),
         };
@@ -272,10 +275,9 @@ impl Copy<'_> {
 
     /// Step 6. Called with the directory locked in which the copy is.
     fn announce(&self, upper: &Dentry, copy_of: KBox<CopyOf>) -> Result {
-        inode::set_upper(self.inode, upper.into(), copy_of)?;
+        inode::set_upper(self.inode, upper.into(), self.is_own, copy_of)?;
         // What becomes a file of its own has been listed with another number.
-        let is_own = self.source.inode().is_ok_and(inode::becomes_own_file);
-        if let (true, Ok(parent)) = (is_own, self.dentry.parent().node()) {
+        if let (true, Ok(parent)) = (self.is_own, self.dentry.parent().node()) {
             parent.data().listing_changes();
         }
         Ok(())

@@ -104,16 +104,16 @@ fn backing<'f, H: Held>(
 /// The backing file, unless the inode was copied up after the file was opened
 /// and nothing has opened the copy for it.
 fn kept_backing(user_file: &RegularFile<Rovl>) -> Option<&File> {
-    let backings = user_file.backings();
-    let first = backings.first();
+    let (first, later) = user_file.backings().get();
     match user_file.inode().data().upper() {
-        Some(upper) if !is_of(upper, first) => backings.later(),
+        Some(upper) if !is_of(upper, first) => later,
         _ => Some(first),
     }
 }
 
 /// The backing file for `->mmap`, where nobody may be asked whether the copy may
-/// be opened, nor waited for until he gives it back. The map keeps it; all else opens one of which is told as usual.
+/// be opened, nor waited for until he gives it back. The map keeps it; all else opens one
+/// of which is told as usual.
 fn mapped_backing(user_file: &RegularFile<Rovl>) -> Result<Backing<'_>> {
     if let Some(kept) = kept_backing(user_file) {
         return Ok(Backing::Kept(kept));

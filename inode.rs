@@ -156,6 +156,8 @@ fn identity(
 }
 
 struct UpperObject {
+    /// A copy of one of several names of a lower file: its number is its own.
+    is_own: bool,
     /// Of what has been copied up by us.
     _copy_of: Option<KBox<CopyOf>>,
     dentry: ARef<Dentry>,
@@ -169,11 +171,9 @@ pub(crate) struct OverlayInode {
     pub(crate) lower: LowerObjects,
     /// The number it was found with.
     found_as: Identity,
-    /// It is one of several names of a lower file: a copy of it is a file of its own.
-    is_name: bool,
-    /// The number is not that of the object in the upper layer, or will not be once
-    /// there is one.
-    pub(crate) has_origin: bool,
+    /// That is the number of an object from which the one in the upper layer was copied,
+    /// before it was found.
+    had_origin: bool,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
     /// A directory whose upper one has been made opaque since it was found: its
@@ -191,6 +191,8 @@ pub(crate) struct Real<'a> {
     pub(crate) path: Path<'a>,
     /// Whether it is in the upper layer.
     pub(crate) is_upper: bool,
+    /// Whether it is shown with its own number, whatever it was found with.
+    is_own: bool,
 }
 
 impl OverlayInode {
@@ -243,21 +245,30 @@ impl OverlayInode {
 
     /// The topmost object.
     pub(crate) fn real<'a>(&'a self, layers: &'a Layers) -> Result<Real<'a>> {
-        if let Some(upper) = self.upper() {
+        if let Some(upper) = self.upper.as_ref() {
             return Ok(Real {
-                path: Path::new(layers.upper_mnt()?, upper),
+                path: Path::new(layers.upper_mnt()?, &upper.dentry),
                 is_upper: true,
+                is_own: upper.is_own,
             });
         }
         Ok(Real {
             path: self.lower.first().ok_or(EIO)?.path(layers)?,
             is_upper: false,
+            is_own: false,
         })
+    }
+
+    /// Whether the number is that of a lower object, which the listing of the upper layer
+    /// does not know; for what is in the upper layer.
+    pub(crate) fn has_origin(&self) -> bool {
+        let is_own = self.upper.as_ref().is_some_and(|upper| upper.is_own);
+        self.had_origin || (self.lower.first().is_some() && !is_own)
     }
 
     /// Which inode number the object is shown with, where `real` stands for it.
     pub(crate) fn identity(&self, layers: &Layers, real: &Real<'_>) -> Result<Identity> {
-        match self.is_name && real.is_upper {
+        match real.is_own {
             true => Ok(Identity::of(real.path.inode()?, layers.upper()?.layer.fs)),
             false => Ok(self.found_as),
         }
@@ -402,6 +413,7 @@ impl Drop for CopyOf {
 pub(crate) fn set_upper(
     inode: &Inode<Rovl>,
     upper: ARef<Dentry>,
+    is_own: bool,
     copy_of: KBox<CopyOf>,
 ) -> Result<bool> {
     let data = inode.data();
@@ -416,6 +428,7 @@ pub(crate) fn set_upper(
         inode.set_nlink(below.nlink());
     }
     Ok(data.upper.populate(UpperObject {
+        is_own,
         _copy_of: Some(copy_of),
         dentry: upper,
     }))
@@ -511,14 +524,11 @@ fn new(
         None => None,
     };
     let identity = objects.identity(layers)?;
-    let has_lower = objects.lower.first().is_some();
-    let has_origin = objects.origin.is_some() || (has_lower && !sought.is_name);
     let data = OverlayInode {
         upper: SetOnce::new(),
         lower: objects.lower,
         found_as: identity,
-        is_name: sought.is_name,
-        has_origin,
+        had_origin: objects.origin.is_some(),
         impure: Atomic::new(objects.impure),
         opaque: Atomic::new(false),
         lost_name: Atomic::new(false),
@@ -529,6 +539,7 @@ fn new(
     };
     if let Some(dentry) = objects.upper {
         data.upper.populate(UpperObject {
+            is_own: false,
             _copy_of: None,
             dentry,
         });

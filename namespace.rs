@@ -90,7 +90,7 @@ impl DirOperations for Rovl {
         let from = inode.data().upper().ok_or(EIO)?;
         place.layers.as_mounter(|| {
             let mut access = ctx.want_write(&place.upper.layer.mnt)?;
-            if inode.data().has_origin {
+            if inode.data().has_origin() {
                 whiteout::set_impure(&mut access, dir)?;
             }
             let made = Made {
@@ -617,7 +617,7 @@ impl<'a> Rename<'a> {
                     whiteout::set_opaque(access, names, upper)?;
                 }
             }
-            if inode.data().has_origin {
+            if inode.data().has_origin() {
                 whiteout::set_impure(access, to.dir)?;
             }
         }

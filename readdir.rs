@@ -327,18 +327,21 @@ impl OnlyPart {
     ) -> Result {
         let layers = layers::of(file.inode());
         layers.as_mounter(|| {
+            let cache = cache_of(file.inode())?;
+            // A lower layer does not change, but where names may come by way of a server.
+            // The numbers of directories are those of the layers with one filesystem only.
+            let stays = self.layer.is_some()
+                && layers.on_one_filesystem()
+                && !self.file.dentry().has_names_that_come();
+            if stays && cache.is_plain() && file.inode().data().upper().is_none() {
+                return iterate::pass_all(may_lock, &mut self.file, out);
+            }
             let dir: ARef<Dentry> = self.file.dentry().into();
             let part = Part {
                 path: Path::new(self.mnt(layers)?, &dir),
                 names: layers.names,
                 has_xattr_whiteouts: false,
             };
-            let cache = cache_of(file.inode())?;
-            // What its names may become is known of a layer that changes only through us.
-            let stays = self.layer.is_some() && !dir.has_names_that_come();
-            if stays && cache.is_plain() && file.inode().data().upper().is_none() {
-                return iterate::pass_all(may_lock, &mut self.file, out);
-            }
             let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
             let mut is_plain = stays && self.plain_until == Some(out.pos());
             let mut doubt = Doubt::default();

@@ -5,7 +5,7 @@
 use super::Copy;
 use crate::vfs::compat::{ENODATA, EOPNOTSUPP};
 use crate::{
-    inode, lookup, private,
+    lookup, private,
     vfs::{
         self, acl,
         attr::Attributes,
@@ -114,7 +114,7 @@ impl Copy<'_> {
     /// The value of `overlay.origin`, by which a later mount shows the same inode number.
     /// One of several names of a lower file becomes a file of its own, and has none.
     fn origin<H: Held>(&self, ctx: &mut Context<H>) -> Result<Option<KVec<u8>>> {
-        if inode::becomes_own_file(self.source.inode()?) {
+        if self.is_own {
             return Ok(None);
         }
         lookup::origin_value(ctx, self.source).map(Some)

@@ -15,7 +15,7 @@ use super::{
 };
 use core::{
     marker::PhantomData,
-    mem::{align_of, size_of, MaybeUninit},
+    mem::{align_of, size_of},
     ops::Deref,
     ptr::NonNull,
 };
@@ -309,8 +309,24 @@ impl Backings {
         Self(Atomic::new(ARef::into_raw(first).as_ptr().cast()))
     }
 
-    /// The first file, and the later one if there is one.
-    fn get(&self) -> (&File, Option<&File>) {
+    /// # Safety
+    ///
+    /// `raw` is from [`Backings::into_raw`], and is not used again.
+    pub(super) unsafe fn from_raw(raw: NonNull<c_void>) -> Self {
+        // INVARIANT: per the contract.
+        Self(Atomic::new(raw.as_ptr()))
+    }
+
+    /// What is to be in `private_data`.
+    pub(super) fn into_raw(self) -> *mut c_void {
+        let raw = self.0.load(Relaxed);
+        core::mem::forget(self);
+        raw
+    }
+
+    /// The file it was opened with, and the one that has been opened since, if there is
+    /// one.
+    pub(crate) fn get(&self) -> (&File, Option<&File>) {
         let place = self.0.load(Acquire);
         if place.addr() & Self::TWO == 0 {
             // SAFETY: a file (type invariant), to which this has a reference.
@@ -320,16 +336,6 @@ impl Backings {
         // SAFETY: two files (type invariant), which stay, and were written before.
         let two = unsafe { &*two };
         (&two.first, Some(&two.later))
-    }
-
-    /// The file it was opened with.
-    pub(crate) fn first(&self) -> &File {
-        self.get().0
-    }
-
-    /// The one that has been opened since.
-    pub(crate) fn later(&self) -> Option<&File> {
-        self.get().1
     }
 
     /// The one that was opened last.
@@ -344,30 +350,25 @@ impl Backings {
     ///
     /// `ENOMEM`.
     pub(crate) fn set_later(&self, later: ARef<File>) -> Result {
+        let memory = KBox::new_uninit(GFP_KERNEL)?;
         let place = self.0.load(Acquire);
         if place.addr() & Self::TWO != 0 {
             return Ok(());
         }
-        let Some(first) = NonNull::new(place.cast::<File>()) else {
-            return Err(EIO);
-        };
-        // SAFETY: the reference of `self`; if it stays that, it is given back below.
+        // SAFETY: a file (type invariant), so not null.
+        let first = unsafe { NonNull::new_unchecked(place.cast::<File>()) };
+        // SAFETY: the reference of `self`, until the exchange below; nothing drops this one
+        // before that.
         let first = unsafe { ARef::from_raw(first) };
-        let two = match KBox::new(MaybeUninit::uninit(), GFP_KERNEL) {
-            Ok(memory) => KBox::write(memory, TwoFiles { first, later }),
-            Err(e) => {
-                core::mem::forget(first);
-                return Err(e.into());
-            }
-        };
-        let two = KBox::into_raw(two);
+        let two = KBox::into_raw(KBox::write(memory, TwoFiles { first, later }));
         let tagged = two.map_addr(|a| a | Self::TWO).cast::<c_void>();
-        // INVARIANT: two files, with the bit set. Full: they are written before.
+        // INVARIANT: two files, with the bit set, of which the first is what was here.
+        // Full: they are written before.
         if self.0.cmpxchg(place, tagged, Full).is_err() {
             // SAFETY: made above, and seen by nobody.
-            let two = unsafe { KBox::from_raw(two) };
-            let TwoFiles { first, later: _ } = KBox::into_inner(two);
-            core::mem::forget(first);
+            let two = KBox::into_inner(unsafe { KBox::from_raw(two) });
+            // The reference is that of whoever was faster.
+            core::mem::forget(two.first);
         }
         Ok(())
     }
@@ -380,8 +381,10 @@ impl Drop for Backings {
             let two = place.map_addr(|a| a & !Self::TWO).cast::<TwoFiles>();
             // SAFETY: the box (type invariant), which nobody uses any more.
             drop(unsafe { KBox::from_raw(two) });
-        } else if let Some(file) = NonNull::new(place.cast::<File>()) {
-            // SAFETY: the reference of `self` (type invariant).
+        } else {
+            // SAFETY: a file (type invariant), so not null.
+            let file = unsafe { NonNull::new_unchecked(place.cast::<File>()) };
+            // SAFETY: the reference of `self`.
             drop(unsafe { ARef::from_raw(file) });
         }
     }

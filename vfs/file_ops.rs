@@ -13,7 +13,7 @@ use super::{
     lock::{file_inode, Context, Held, LockedInode, Nothing},
     to_count, to_int, to_result, FileSystem,
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     cred::Credential,
     ffi::{c_int, c_long, c_uint},
@@ -339,33 +339,30 @@ fn backing_ctx<F: FileOperations>(cred: &Credential) -> b::backing_file_ctx {
 ///
 /// # Safety
 ///
-/// `file` is being opened by the caller alone, as a regular file of `F`, and
-/// has nothing yet. If it is not opened in the end, [`drop_backings`] must
-/// follow.
+/// `file` is being opened by the caller alone, with the operations of this file, and
+/// has nothing yet. If it is not opened in the end, [`drop_backings`] must follow.
 pub(super) unsafe fn set_backing(file: *mut b::file, backing: ARef<File>) {
     if can_direct_io(&backing) {
         // SAFETY: per the contract the file is the caller's alone.
         unsafe { (*file).f_mode |= b::FMODE_CAN_ODIRECT };
     }
-    // SAFETY: the field of a valid file.
-    let place = unsafe { &raw mut (*file).private_data };
-    // SAFETY: as above; of the same size, and nothing is there to be dropped.
-    unsafe { place.cast::<Backings>().write(Backings::new(backing)) };
+    // SAFETY: as above.
+    unsafe { (*file).private_data = Backings::new(backing).into_raw() };
 }
 
 /// Takes back what [`set_backing`] gave to a file.
 ///
 /// # Safety
 ///
-/// `file` is a regular file of `F` that nobody else uses, and what it may have
-/// in `private_data` is from [`set_backing`].
+/// `file` has the operations of this file, nobody else uses it, and what it may have in
+/// `private_data` is from [`set_backing`].
 pub(super) unsafe fn drop_backings(file: *mut b::file) {
     // SAFETY: per the contract nobody else uses the file.
-    let place = unsafe { &raw mut (*file).private_data };
-    // SAFETY: what was written there, or null; it is not used again.
-    drop(unsafe { place.cast::<Backings>().read() });
-    // SAFETY: as above.
-    unsafe { *place = core::ptr::null_mut() };
+    let private = unsafe { core::mem::replace(&mut (*file).private_data, core::ptr::null_mut()) };
+    if let Some(place) = NonNull::new(private) {
+        // SAFETY: what `set_backing` wrote there, which is not used again.
+        drop(unsafe { Backings::from_raw(place) });
+    }
 }
 
 /// The `file_operations` for regular files of `F`.

@@ -210,7 +210,8 @@ pub(crate) enum Pass {
 }
 
 /// Passes entries of `dir` on as they are: `iterate_dir` with what `out` is made of, from
-/// its position on.
+/// its position on. Who asks once only gets what the filesystem hands out at once, as he
+/// does from itself.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::env::T;
-use crate::fuse::PIECE;
+use crate::fuse::{Lie, PIECE};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, FileType, OFlags};
@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test> {
         test!(error_and_another_name),
         test!(replaced_while_it_is_copied),
         test!(replaced_and_removed),
+        test!(links_that_come_and_go),
     ]
 }
 
@@ -342,5 +343,37 @@ fn replaced_and_removed(t: &T) {
         }
         o.assert_no_strays();
         o.umount();
+    }
+}
+
+/// A server that counts the names of a file in another way when it is copied: what the
+/// copy says, what `stat` says and what is listed is one number, now and at the next mount.
+fn links_that_come_and_go(t: &T) {
+    t.better_than_overlay("it shows the number of the lower file until the next mount");
+    let f = t.fuse(|f| {
+        f.file("d/one", "1").file("d/two", "2").link("d/two", "d/too");
+    });
+    let o = t.stack().lower_fuse(&f).mount();
+    sys::mkdir(o.m("new"), 0o755).works();
+    let check = |name: &str| {
+        let number = sys::stat(o.m(name)).works().st_ino;
+        let (dir, last) = name.rsplit_once('/').expect("a directory");
+        let list = sys::dirents(o.m(dir)).works();
+        let listed = list.iter().find(|e| e.name == last).expect("listed").ino;
+        assert_eq!(listed, number, "{name}");
+        number
+    };
+    for (name, nlink) in [("one", 2), ("two", 1)] {
+        let path = format!("d/{name}");
+        check(&path);
+        let (uid, mode) = (0, 0o644);
+        f.lies(&path, Lie { uid, mode, nlink });
+        sys::chmod(o.m(&path), 0o600).works();
+        check(&path);
+        let new = format!("new/{name}");
+        sys::rename(o.m(&path), o.m(&new)).works();
+        let number = check(&new);
+        o.remount();
+        assert_eq!(check(&new), number, "{name} at the next mount");
     }
 }

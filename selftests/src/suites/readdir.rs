@@ -851,7 +851,16 @@ fn only_part_that_was_plain(t: &T) {
         }
     }
     check_inode_numbers(t, &o, "d/e");
+    let between = open_dir(&o, "d/e");
+    let first = sys::read_dirents(&between, 150, 1024).works();
+    assert_eq!(first, list[..150]);
     sys::write_file(o.m("d/e/new"), "n").works();
+    let rest = all(&between);
+    let rest: Vec<&OsString> = rest.iter().map(|e| &e.name).collect();
+    for entry in &list[150..] {
+        let times = rest.iter().filter(|name| ***name == entry.name).count();
+        assert_eq!(times, 1, "{:?} after a copy-up between", entry.name);
+    }
     sys::unlink(o.m("d/e/file007")).works();
     for fd in [held, open_dir(&o, "d/e")] {
         sys::seek(&fd, SeekFrom::Start(0)).works();
