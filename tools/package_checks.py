@@ -50,7 +50,7 @@ def check_metadata() -> None:
             expect((TOP / line.split()[0]).is_file(),
                    f"{listing.name} names {line.split()[0]}, which is not there")
     scripts = [DEBIAN / "tests" / "mount", *(DEBIAN / "initramfs-hook").iterdir(),
-               *(DEBIAN / "kernel-postrm").iterdir()]
+               *(DEBIAN / "initramfs-root").iterdir(), *(DEBIAN / "kernel-postrm").iterdir()]
     for script in [*scripts, DEBIAN / "rules", METADATA]:
         expect(os.access(script, os.X_OK), f"{script.name} cannot be executed")
     for script in [*scripts, *DEBIAN.glob("*.postrm"),
@@ -92,8 +92,8 @@ class Machine:
     def config(self, *lines: str) -> None:
         (self.headers / ".config").write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
-    def packages(self, installed: dict[str, str]) -> None:
-        cases = "".join(f'*" {name} ") echo "installed {version}" ;;\n'
+    def packages(self, installed: dict[str, str], status: str = "installed") -> None:
+        cases = "".join(f'*" {name} ") echo "{status} {version}" ;;\n'
                         for name, version in installed.items())
         self.command("dpkg-query", f'case " $* " in\n{cases}*) exit 1 ;;\nesac')
 
@@ -130,8 +130,13 @@ def check_dkms() -> None:
     """dkms.conf passes over the kernels that it is not for, and says why in one sentence."""
     stock = "7.3.4+deb13-amd64"
     other = RUSTC.replace("1.85.1", "1.90.0")
+    both = {f"linux-headers-{stock}": "7.3.4-1", "linux-source-7.3": "7.3.4-1"}
     cases: list[tuple[str, str, Callable[[Machine], None]]] = [
         (stock, "", lambda m: None),
+        # while apt installs them together with the kernel
+        (stock, "", lambda m: m.packages(both, "half-configured")),
+        (stock, "of version that its headers have, and none is installed",
+         lambda m: m.packages(both, "config-files")),
         ("6.12.48+deb13-amd64", "it is for the series 7.2 and 7.3", lambda m: None),
         ("7.4.1+deb13-amd64", "it is for the series 7.2 and 7.3", lambda m: None),
         (stock, "it has no Rust, CONFIG_RUST is not set", lambda m: m.config("CONFIG_X=y")),
