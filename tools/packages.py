@@ -5,7 +5,7 @@
     tools/packages.py [--series SERIES]... [--suffix SUFFIX] [--into DIRECTORY]
 
 The packages of this checkout go to build/deb; the module is built for the stock kernel
-of each series. Where the changelog says UNRELEASED, time and hash of the commit are part
+of each series, and what was built for other series stays. Where the changelog says UNRELEASED, time and hash of the commit are part
 of the version. ROVL_KEY and ROVL_CERT sign the module.
 """
 
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from email.utils import formatdate
 from pathlib import Path
 
@@ -120,15 +121,25 @@ def build(series: list[str], suffix: str = "", into: Path = OUTPUT) -> list[Path
         said = log.read_text("utf-8", "replace").splitlines()[-LINES_OF_OUTPUT:]
         raise CheckError("\n".join([*said, f"dpkg-buildpackage failed, all it said is in {log}"]))
     into.mkdir(parents=True, exist_ok=True)
-    for old in into.glob("rovl*"):
+    made = sorted(work.glob("rovl*_*"))
+    for old in outdated(into.glob("rovl*_*"), series):
+        if old.name not in [path.name for path in made]:
+            say(f"rovl:   removing {old.name}")
         old.unlink()
-    built = []
-    for made in sorted(work.glob("rovl*_*")):
-        made.rename(into / made.name)
-        built.append(into / made.name)
+    built = [path.rename(into / path.name) for path in made]
     shutil.rmtree(source)
     say(f"rovl:   done in {time.monotonic() - start:.0f} s")
     return built
+
+
+def outdated(files: Iterable[Path], series: list[str]) -> list[Path]:
+    """Those of an earlier build that one for SERIES replaces. The modules for kernels of
+    other series stay.
+    """
+    def stays(path: Path) -> bool:
+        match = re.match(r"rovl-modules-(\d+\.\d+)\.", path.name)
+        return bool(match) and match[1] not in series
+    return [path for path in sorted(files) if not stays(path)]
 
 
 # What lintian may say of all packages, and why it is no fault.

@@ -32,5 +32,15 @@ class Version(unittest.TestCase):
         self.assertIsNone(re.search(r"[^-+.~:0-9a-zA-Z]", version))
 
 
+class Outdated(unittest.TestCase):
+    def test_other_series_stay(self) -> None:
+        old = ["rovl-dkms_0.1.0_all.deb", "rovl-modules-7.2.9+deb13-amd64_0.1.0_amd64.deb",
+               "rovl-modules-7.3.4+deb13-amd64_0.1.0_amd64.deb", "rovl_0.1.0_amd64.changes"]
+        for series, stays in ((["7.2"], old[2]), (["7.3"], old[1])):
+            gone = {path.name for path in packages.outdated(map(Path, old), series)}
+            self.assertEqual(gone, set(old) - {stays})
+        self.assertEqual(len(packages.outdated(map(Path, old), ["7.3", "7.2"])), 4)
+
+
 if __name__ == "__main__":
     unittest.main()
