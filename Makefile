@@ -145,7 +145,8 @@ bench: module
 
 check-stress: module
 	$(if $(PAUSE),@$(ENV) build $(KERNEL) pause)
-	@$(IN) python3 tools/check.py --kernel $(KERNEL) $(if $(PAUSE),--pause) --test stress. \
+	@ROVL_SEED=$(or $(SEED),$(ROVL_SEED)) $(IN) python3 tools/check.py --kernel $(KERNEL) \
+		$(if $(PAUSE),--pause) --test stress. \
 		--minutes $(or $(MINUTES),10)
 
 check-conformance: module
@@ -217,23 +218,32 @@ help:
 	@echo '  make check T=NAME     one of them'
 	@echo '  make check KERNEL=debug   on the debug kernel'
 	@echo '  make check PAUSE=1    with a module that tests can make stand still'
-	@echo '  make check-stress MINUTES=N   everything against copy-up at once, for N minutes'
+	@echo '  make check-stress [MINUTES=10] [SEED=N]   everything against copy-up at once'
 	@echo '  make check-conformance    what others have written to test filesystems, on bare'
 	@echo '                        filesystem, overlay and rovl (hours; T=SUITE: some of it)'
-	@echo '  make check-differential MINUTES=N [SEED=N]   random operations on rovl, overlay'
+	@echo '  make check-differential [MINUTES=10] [SEED=N]   random operations on rovl, overlay'
 	@echo '                        and a plain tree, and what differs'
-	@echo '  make fuzz MINUTES=N   fuzz the parsers of what is on disk, each for N minutes, in'
+	@echo '  make fuzz [MINUTES=1] fuzz the parsers of what is on disk, each for so long, in'
 	@echo '                        build/fuzz (T=TARGET: one of them)'
-	@echo '  make check-fuzz MINUTES=N [SEED=N]   random layers with forged marks, mounted and'
+	@echo '  make check-fuzz [MINUTES=10] [SEED=N]   random layers with forged marks, mounted and'
 	@echo '                        used on rovl, and what must not happen'
 	@echo '  make check-packages   the Debian packages on Debian 13: build, dkms, and in a virtual'
-	@echo '                        machine install, upgrades, purge (T=build|dkms|prebuilt)'
+	@echo '                        machine install, upgrades, the root on rovl, purge'
+	@echo '                        (T=build|dkms|prebuilt: a part; QUICK=1: dkms for one kernel)'
 	@echo '  make bench            measure bare filesystem, overlay and rovl (about 8 min);'
 	@echo '                        samples go to build/bench/KERNEL-DATE.json'
 	@echo '  make bench BASE=FILE  the same, and the change since that run'
 	@echo '  make bench QUICK=1    only see that it works (T=ROW: some of it)'
-	@echo '    ACCEL=kvm|tcg       how the virtual machine runs (default: what works);'
-	@echo '                        icount: its clock counts instructions'
+	@echo
+	@echo 'For those that run:'
+	@echo '  KERNEL=stock|debug    default: stock'
+	@echo '  SERIES=7.3|7.2        default: the newest'
+	@echo '  MINUTES=N             default: as above, 10, and 1 for fuzz'
+	@echo '  SEED=N                repeats a run that has printed ROVL_SEED=N; default: another'
+	@echo '                        one each time'
+	@echo '  T=NAME,NAME           whose names begin so; default: all'
+	@echo '  ACCEL=kvm|tcg|icount  how the virtual machine runs; default: kvm where it works,'
+	@echo '                        tcg elsewhere. icount: its clock counts instructions'
 	@echo
 	@echo 'Source:'
 	@echo '  make rustfmt          format the Rust source (rustfmtcheck: only look)'
