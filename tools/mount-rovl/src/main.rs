@@ -22,6 +22,7 @@ use rustix::fs::{Mode, OFlags};
 mod command;
 mod mount;
 mod options;
+mod remount;
 mod whiteouts;
 
 #[path = "../../../format/lowerdir.rs"]
@@ -73,7 +74,7 @@ fn run(command: &Command) -> Result<(), Vec<u8>> {
         return Ok(());
     }
     if plan.remount {
-        return mount::remount(command, &plan);
+        return remount::remount(command, &plan);
     }
     mount::mount(command, &plan)?;
     if command.verbose {
