@@ -6,8 +6,8 @@
 
     build     the packages, twice: the same bytes; what lintian says
     dkms      rovl-dkms in a chroot: two kernels, an upgrade, what is passed over, purge
-    prebuilt  the prebuilt module in a virtual machine: install, mount, upgrade of package
-              and kernel, a root on rovl made by the initramfs, purge
+    prebuilt  the prebuilt module in a virtual machine: install, mount, autopkgtest, upgrade
+              of package and kernel, the root on rovl by the initramfs, purge
 
 Transcripts are in build/deb/check. The kernels are the stock kernels of both series.
 """
@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,14 +38,17 @@ RESULTS = packages.OUTPUT / "check"
 LINES_OF_OUTPUT = 30
 
 # Debian 13 with what a system has that boots by itself.
-BASE = ("initramfs-tools", "busybox", "kmod", "e2fsprogs", "procps", "zstd", "udev")
-# What the packages and the kernels bring along, fetched once.
-BROUGHT = ("dkms", "openssl", "bc", "bindgen", "bison", "cpio", "flex", "libelf-dev", "libssl-dev",
-           "make", "pahole", "perl", "python3", "rsync", "rust-src", "rustc", "rustfmt", "xz-utils",
-           "zlib1g-dev")
+BASE = ("initramfs-tools", "busybox", "kmod", "e2fsprogs", "procps", "zstd", "udev",
+        "systemd-sysv")
+# What the packages and the kernels bring along, fetched once; and what tests them.
+BROUGHT = ("autopkgtest", "dkms", "openssl", "bc", "bindgen", "bison", "cpio", "flex",
+           "libelf-dev", "libssl-dev", "make", "pahole", "perl", "python3", "rsync", "rust-src",
+           "rustc", "rustfmt", "xz-utils", "zlib1g-dev")
 FORMAT = 1      # count up when the recipe changes
 
 DISK_SIZE = 6 << 30
+# Instead of systemd, where that is nothing to the point.
+DIRECTLY = "rw init=/usr/local/sbin/start-guest"
 VM_TIMEOUT = 3600
 VM_IDLE = 900
 
@@ -63,13 +67,21 @@ def releases() -> tuple[str, str]:
 
 def base() -> Path:
     """A directory with ``root`` (the system) and ``debs`` (all that may be installed)."""
-    kernels = [f"{name}-{release}" for release in releases()
-               for name in ("linux-image", "linux-headers")]
-    sources = [f"linux-source-{series}" for series in all_series()]
+    return cache.build_once(base_directory(), lambda where: _make_base(where, [
+        *kernel_packages(), *(f"linux-source-{series}" for series in all_series())]))
+
+
+def base_directory() -> Path:
+    """Where it is, made or not."""
     versions = [packages.stock(series, "version") for series in all_series()]
-    key = hashlib.sha256(repr((FORMAT, BASE, BROUGHT, kernels, versions)).encode()).hexdigest()
-    return cache.build_once(cache.root() / "guest" / f"packages-{key[:12]}",
-                            lambda where: _make_base(where, [*kernels, *sources]))
+    recipe = repr((FORMAT, BASE, BROUGHT, kernel_packages(), versions))
+    key = hashlib.sha256(recipe.encode()).hexdigest()
+    return cache.root() / "guest" / f"packages-{key[:12]}"
+
+
+def kernel_packages() -> list[str]:
+    return [f"{name}-{release}" for release in releases()
+            for name in ("linux-image", "linux-headers")]
 
 
 def _make_base(where: Path, kernels: list[str]) -> None:
@@ -120,7 +132,7 @@ def _known_debs(debs: Path) -> None:
 
 
 def in_root(root: Path, repo: Path, script: str, *, network: bool = False,
-            log: Path | None = None, env: dict[str, str] | None = None) -> str:
+            log: Path | None = None, env: dict[str, str] | None = None) -> None:
     """Runs a script in a root directory, with REPO at /repo."""
     (root / "repo").mkdir(exist_ok=True)
     inner = f"""set -e
@@ -136,17 +148,17 @@ def in_root(root: Path, repo: Path, script: str, *, network: bool = False,
                    "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "SCRIPT": script,
                    **{name: value for name, value in os.environ.items() if "proxy" in name.lower()},
                    **(env or {})}
-    done = subprocess.run(["unshare", "--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child",
-                           "bash", "-c", inner], check=False, env=environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace")
-    if log:
-        log.write_text(done.stdout, "utf-8")
+    with open(log, "w+", encoding="utf-8", errors="replace") if log else \
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        done = subprocess.run(["unshare", "--mount", "--propagation", "unchanged", "--pid",
+                               "--fork", "--kill-child", "bash", "-c", inner], check=False,
+                              env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                              stderr=subprocess.STDOUT)
+        output.seek(0)
+        said = output.read().splitlines()[-LINES_OF_OUTPUT:]
     if done.returncode:
-        said = "\n".join(done.stdout.splitlines()[-LINES_OF_OUTPUT:])
-        raise CheckError(f"{said}\nthe job in the chroot failed"
-                         f"{f', all it said is in {log}' if log else ''}")
-    return done.stdout
+        raise CheckError("\n".join([*said, "the job in the chroot failed"])
+                         + (f", all it said is in {log}" if log else ""))
 
 
 # Few modules and little compression: an initramfs is made again and again.
@@ -166,6 +178,13 @@ def make_guest(root: Path) -> None:
     start.write_text("#!/bin/sh\nmount -o remount,exec /run\n"
                      "exec /run/vm/busybox sh /run/vm/job/guest.sh\n", "ascii")
     start.chmod(0o755)
+    # The root is given with the options that it has there, for systemd.
+    (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n", "ascii")
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    (wants / "check-guest.service").write_text(
+        f"[Unit]\nAfter=systemd-user-sessions.service\n[Service]\nType=oneshot\n"
+        f"ExecStart=/{start.relative_to(root)}\n", "ascii")
     for link, target in (("job", "run/vm/job"), ("out", "run/vm/out")):
         (root / link).symlink_to(target)
 
@@ -189,7 +208,7 @@ def repository(where: Path) -> Path:
             shutil.copy2(deb, repo / name)
     for job in INSTALL.glob("*.sh"):
         shutil.copy2(job, repo)
-    shutil.copy2(TOP / "debian" / "tests" / "mount", repo / "mount-test")
+    shutil.copytree(TOP / "debian", repo / "source" / "debian")
     return repo
 
 
@@ -229,8 +248,10 @@ def check_dkms(quick: bool) -> str:
         root = directory / "root"
         command("cp", "-a", base() / "root", root)
         start = time.monotonic()
-        in_root(root, repository(directory), "/repo/dkms.sh", log=RESULTS / "dkms.log",
-                env={"OLD": old, "NEW": new, "QUICK": "yes" if quick else ""})
+        log = RESULTS / "dkms.log"
+        with cache.step(f"the life of rovl-dkms (log: {log.relative_to(TOP)})"):
+            in_root(root, repository(directory), "/repo/dkms.sh", log=log,
+                    env={"OLD": old, "NEW": new, "QUICK": "yes" if quick else ""})
     return f"{time.monotonic() - start:.0f} s"
 
 
@@ -255,7 +276,7 @@ def check_prebuilt() -> str:
         command("cp", "-a", base() / "root", root)
         make_guest(root)
         in_root(root, repo, f""". /repo/common.sh; how=(--no-install-recommends)
-            use_archive; install linux-image-{old}""", log=RESULTS / "system.log")
+            use_archive; install linux-image-{old} autopkgtest""", log=RESULTS / "system.log")
         disk = directory / "system"
         with open(disk, "wb") as handle:
             handle.truncate(DISK_SIZE)
@@ -267,8 +288,13 @@ def check_prebuilt() -> str:
                 name.unlink()
         index(repo)
         command("mkfs.erofs", "--quiet", "--all-root", directory / "repo.erofs", repo)
-        for name, release, arguments in (("install", old, ""), ("root", new, "rovl.root"),
-                                         ("purge", old, "")):
+        command("mke2fs", "-q", "-t", "ext4", "-L", "changes", directory / "changes", "256M")
+        for name, release, arguments in (
+                ("install", old, DIRECTLY),
+                ("thrown-away", new, "rovlroot=tmpfs,size=200M"),
+                ("kept", old, f"rovlroot=LABEL=changes {DIRECTLY}"),
+                ("again", new, f"rovlroot=/dev/vdc,noatime rovlflags=default_permissions {DIRECTLY}"),
+                ("purge", old, DIRECTLY)):
             boot(name, directory, release, arguments)
     return f"{time.monotonic() - start:.0f} s"
 
@@ -277,22 +303,23 @@ def boot(name: str, directory: Path, release: str, arguments: str) -> None:
     disk = directory / "system"
     kernel = file_of(disk, f"/boot/vmlinuz-{release}", directory / "vmlinuz")
     initramfs = file_of(disk, f"/boot/initrd.img-{release}", directory / "initrd.img")
-    cache.say(f"boot: {name}, Linux {release}")
+    log = RESULTS / f"{name}.log"
     old, new = releases()
-    result = run(Machine(
-        job=INSTALL / "vm.sh", installed=(kernel, initramfs),
-        disks=[Disk("system", disk), Disk("repo", directory / "repo.erofs", read_only=True)],
-        files={"busybox": Path(shutil.which("busybox") or "/usr/bin/busybox")},
-        env={"BOOT": name, "OLD": old, "NEW": new},
-        append=f"root=/dev/vda rw init=/usr/local/sbin/start-guest {arguments}",
-        timeout=VM_TIMEOUT, idle=VM_IDLE, kmemleak=False,
-        log=RESULTS / f"{name}.console"))
-    (RESULTS / f"{name}.log").write_bytes(result.output)
+    with cache.step(f"boot: {name}, Linux {release} (log: {log.relative_to(TOP)})"), \
+            open(log, "wb", buffering=0) as output:
+        result = run(Machine(
+            job=INSTALL / "vm.sh", installed=(kernel, initramfs),
+            disks=[Disk("system", disk), Disk("repo", directory / "repo.erofs", read_only=True),
+                   Disk("changes", directory / "changes")],
+            files={"busybox": Path(shutil.which("busybox") or "/usr/bin/busybox")},
+            env={"BOOT": name, "OLD": old, "NEW": new},
+            append=f"root=/dev/vda {arguments}",
+            timeout=VM_TIMEOUT, idle=VM_IDLE, kmemleak=False,
+            log=RESULTS / f"{name}.console", output=output.write))
     if not result.ok:
         said = "\n".join(result.output.decode("utf-8", "replace").splitlines()[-LINES_OF_OUTPUT:])
         raise CheckError(f"{said}\nboot {name}: {result.outcome.value}, status {result.status}\n"
                          f"{result.explain()}")
-    cache.say(f"boot: {name}: done in {result.seconds:.0f} s")
 
 
 # --- The command -------------------------------------------------------------------------

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # This file is the command; the package of the same name next to it does the work.
 from vm import Disk, ImageError, Machine, Outcome, Result, run  # noqa: E402
 from vm import cache, image  # noqa: E402
+from verdicts import CheckError  # noqa: E402
 
 STATUS_SPLAT = 122
 STATUS_DIED = 123
@@ -114,6 +115,15 @@ def exit_status(result: Result) -> int:
     return result.status
 
 
+def packages_in_use() -> set[Path]:
+    """What `make check-packages` of this checkout installs packages on."""
+    import check_packages   # pylint: disable=import-outside-toplevel # it has this file's package
+    try:
+        return {check_packages.base_directory()}
+    except CheckError:      # no kernel of some series yet
+        return set()
+
+
 def enter_environment() -> None:
     """Goes on inside the build tree, which has QEMU and what else is needed."""
     if "ROVL_IN_TREE" not in os.environ:
@@ -126,7 +136,7 @@ def main() -> int:
     enter_environment()
     try:
         if arguments.command == "prune":
-            cache.prune(image.in_use())
+            cache.prune(image.in_use() | packages_in_use())
             return 0
         if arguments.command == "image":
             image.guest_root()
