@@ -180,11 +180,12 @@ def make_guest(root: Path) -> None:
     start.chmod(0o755)
     # The root is given with the options that it has there, for systemd.
     (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n", "ascii")
-    wants = root / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(parents=True, exist_ok=True)
-    (wants / "check-guest.service").write_text(
+    units = root / "etc/systemd/system"
+    (units / "multi-user.target.wants").mkdir(parents=True, exist_ok=True)
+    (units / "check-guest.service").write_text(
         f"[Unit]\nAfter=systemd-user-sessions.service\n[Service]\nType=oneshot\n"
         f"ExecStart=/{start.relative_to(root)}\n", "ascii")
+    (units / "multi-user.target.wants/check-guest.service").symlink_to("../check-guest.service")
     for link, target in (("job", "run/vm/job"), ("out", "run/vm/out")):
         (root / link).symlink_to(target)
 
