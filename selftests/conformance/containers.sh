@@ -32,7 +32,8 @@ machine() {
 	mkdir -p /run/lock /etc/containers
 	[[ -s /etc/machine-id ]] || echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 	echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
-	ulimit -n 65536
+	[[ ! -c /dev/fuse ]] || chmod 666 /dev/fuse
+	ulimit -n "$(ulimit -H -n)"
 }
 
 # busybox_root DIR: a root file system of one program
@@ -40,7 +41,7 @@ busybox_root() {
 	mkdir -p "$1"/{bin,dev,etc,proc,sys,tmp,usr,var/data} &&
 	cp /bin/busybox "$1/bin/busybox" &&
 	for name in $("$1/bin/busybox" --list); do
-		ln -sf busybox "$1/bin/$name"
+		[[ $name = busybox ]] || ln -sf busybox "$1/bin/$name"
 	done
 	echo 'root:x:0:0::/:/bin/sh' >"$1/etc/passwd"
 	echo 'root:x:0:' >"$1/etc/group"
@@ -53,5 +54,5 @@ busybox_root() {
 LISTING='cd / && find a b deep three var/data bin/sh etc/passwd 2>/dev/null | sort |
 	while read -r n; do
 		stat -c "%n %F %a %u %g %s" "$n"
-		if [ -f "$n" ]; then cksum <"$n"; fi
+		if [ -f "$n" ]; then md5sum <"$n"; fi
 	done'

@@ -63,7 +63,7 @@ same() {
 			result "$case" fail "differs: $(head -n 6 "$LOG")"
 		fi
 	else
-		result "$case" fail "${said: -300}"
+		result "$case" fail "$(tail -c 300 <<<"$said")"
 	fi
 }
 

@@ -34,7 +34,7 @@ set_up() {
 d() { timeout 300 docker "$@"; }
 run_in() { d run --rm --network=none "$@"; }
 in_running() {
-	d exec work sh -c 'echo more >>/a/moved; rm /b/new; mkdir /new; mv /var/data/big /new/big;
+	d exec work sh -ec 'echo more >>/a/moved; rm /b/new; mkdir /new; mv /var/data/big /new/big;
 		chmod 640 /new/big; ln /a/moved /new/link'
 }
 sorted_diff() { d diff work | grep -E ' /(a|b|deep|new|var)' | sort; }

@@ -28,15 +28,19 @@ set_up() {
 		[storage]
 		driver = "$driver"
 		graphroot = "$HERE/root"
+		rootless_storage_path = "$HERE/root"
 		runroot = "$CONF/run"
-		${program:+[storage.options.overlay]
-		mount_program = "$program"}
+	EOT
+	[[ -z $program ]] || cat >>"$CONF/storage.conf" <<-EOT
+		[storage.options.overlay]
+		mount_program = "$program"
 	EOT
 	cat >"$CONF/containers.conf" <<-EOT
 		[containers]
 		cgroups = "disabled"
 		netns = "none"
 		log_driver = "k8s-file"
+		default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 		[engine]
 		events_logger = "none"
 		cgroup_manager = "cgroupfs"
@@ -61,8 +65,7 @@ set_up() {
 		chown -R tests:tests "$HERE" "$CONF"
 	fi
 	export CONTAINERS_STORAGE_CONF=$CONF/storage.conf CONTAINERS_CONF=$CONF/containers.conf
-	export HOME=$HERE XDG_RUNTIME_DIR=$CONF TMPDIR=$HERE STORAGE_DRIVER= BUILDAH_ISOLATION=chroot
-	unset STORAGE_DRIVER
+	export HOME=$HERE XDG_RUNTIME_DIR=$CONF TMPDIR=$HERE
 }
 
 # RUN: as who has the containers
@@ -82,7 +85,7 @@ mounted_as() {      # what the root of a container is mounted as
 }
 sorted_diff() { p diff "$1" | grep -E ' /(a|b|deep|new|var)' | sort; }
 in_running() {
-	p exec work sh -c 'echo more >>/a/moved; rm /b/new; mkdir /new; mv /var/data/big /new/big;
+	p exec work sh -ec 'echo more >>/a/moved; rm /b/new; mkdir /new; mv /var/data/big /new/big;
 		chmod 640 /new/big; ln /a/moved /new/link; rm /a/link; echo x >/deep/er/x; sync'
 }
 many() {
@@ -99,6 +102,9 @@ many() {
 	return $bad
 }
 b() { timeout 300 "${RUN[@]}" buildah "$@"; }
+s() {       # a user's storage is to be seen in his user namespace only
+	if as_user; then p unshare skopeo "$@"; else timeout 300 skopeo "$@"; fi
+}
 with_buildah() {
 	local c
 	c=$(b from localhost/made) &&
@@ -133,17 +139,16 @@ run() {
 	check volume.overlay run_in -v "$HERE/context:/x:O" localhost/made \
 		sh -c 'echo y >/x/new && rm /x/Containerfile && ! test -e /x/Containerfile'
 	check volume.untouched test -e "$HERE/context/Containerfile" -a ! -e "$HERE/context/new"
-	as_user || [[ $VARIANT = *program ]] || same uidmap run_in --uidmap=0:100000:65536 --gidmap=0:100000:65536 localhost/made \
-		sh -c "$LISTING; echo x >>/a/moved && stat -c '%u %g' /a/moved"
+	as_user || [[ $VARIANT = *program ]] || check uidmap run_in --uidmap=0:100000:65536 \
+		--gidmap=0:100000:65536 localhost/made sh -ec 'echo x >>/a/moved
+			test "$(stat -c %u:%g /a/moved /deep/er /bin/busybox | tr "\n" " ")" = "0:0 5:6 0:0 "'
 	check many many
 	check buildah with_buildah
 	same buildah.tree run_in localhost/by-buildah sh -c \
 		'cd / && ls -R a b deep moved-a 2>/dev/null; cat b/by-buildah'
-	check skopeo.dir "${RUN[@]}" skopeo copy -q containers-storage:localhost/committed "dir:$HERE/dir"
-	check skopeo.oci "${RUN[@]}" skopeo copy -q containers-storage:localhost/committed \
-		"oci:$HERE/oci:x"
-	check skopeo.back "${RUN[@]}" skopeo copy -q "oci:$HERE/oci:x" \
-		containers-storage:localhost/back
+	check skopeo.dir s copy -q containers-storage:localhost/committed "dir:$HERE/dir"
+	check skopeo.oci s copy -q containers-storage:localhost/committed "oci:$HERE/oci:x"
+	check skopeo.back s copy -q "oci:$HERE/oci:x" containers-storage:localhost/back
 	same skopeo.tree run_in localhost/back sh -c "$LISTING"
 	check prune p system prune -a -f --volumes
 	check reset p system reset -f

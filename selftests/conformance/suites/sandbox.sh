@@ -42,6 +42,8 @@ nspawn() {
 run() {
 	local user
 	for user in 0 1001; do
+		# Whose the files are has to be known in the sandbox, where they are changed.
+		chown -R $user:$user root extra
 		same "bwrap.$user.overlay" bwrap_as $user overlay "$WORK"
 		same "bwrap.$user.tmp" bwrap_as $user tmp "$WORK"
 		same "bwrap.$user.ro" bwrap_as $user ro 'cat /one /a/a /a/extra'
