@@ -27,7 +27,10 @@ initramfs_too() { echo "update_initramfs=$1" >/etc/initramfs-tools/update-initra
 
 # The root is a stack; of the layers below it is known where they are.
 on_rovl() {
-	x findmnt --noheadings --output TARGET,FSTYPE,SOURCE,OPTIONS / /run/rovl/lower /run/rovl/upper
+	local where
+	for where in / /run/rovl/lower /run/rovl/upper; do
+		x findmnt --noheadings --output TARGET,FSTYPE,SOURCE,OPTIONS "$where"
+	done
 	same "$(findmnt --noheadings --output FSTYPE /)" rovl
 	same "$(findmnt --noheadings --output SOURCE /run/rovl/lower)" /dev/vda
 	same "$(findmnt --noheadings --output FSTYPE /run/rovl/upper)" "$1"
