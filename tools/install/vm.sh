@@ -29,7 +29,7 @@ initramfs_too() { echo "update_initramfs=$1" >/etc/initramfs-tools/update-initra
 on_rovl() {
 	local where
 	for where in / /run/rovl/lower /run/rovl/upper; do
-		x findmnt --noheadings --output TARGET,FSTYPE,SOURCE,OPTIONS "$where"
+		x findmnt --noheadings --raw --output TARGET,FSTYPE,SOURCE,OPTIONS "$where"
 	done
 	same "$(findmnt --noheadings --output FSTYPE /)" rovl
 	same "$(findmnt --noheadings --output SOURCE /run/rovl/lower)" /dev/vda
@@ -79,6 +79,7 @@ thrown-away)	# the new kernel; the initramfs has made a stack the root, for syst
 	x sh -c 'echo new >/etc/written; rm /etc/issue; mv /etc/issue.net /etc/issue; ls -l /etc/issue'
 	x /repo/source/debian/tests/mount
 	title "A package is installed on it"
+	initramfs_too no
 	use_archive
 	install --reinstall /repo/newer/rovl-tools_*.deb
 	;;
