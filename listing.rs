@@ -64,8 +64,8 @@ impl Cache {
         self.version.fetch_add(1, Release);
     }
 
-    /// Whether the lower directory, which is the whole of this one, has been seen to hold
-    /// nothing that is to be shown in another way than its layer lists it.
+    /// Whether the lower directory, which is the whole of this one, has been seen to list
+    /// the dots and then nothing that is to be shown in another way than its layer does.
     pub(crate) fn is_plain(&self) -> bool {
         self.plain.load(Relaxed)
     }

@@ -209,9 +209,17 @@ struct OnlyPart {
     file: DirFile,
     /// Index into [`Layers::lower`]; `None` in the upper layer.
     layer: Option<u32>,
-    /// Up to where nothing was found, from the start on, that is shown in another way
-    /// than it is listed there.
-    plain_until: Option<i64>,
+    /// What was seen from the start on, if none of it has to be looked at: the dots, and
+    /// then names that are no whiteouts.
+    seen: Option<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The position behind it.
+    until: i64,
+    /// There was a name behind the dots.
+    names: bool,
 }
 
 impl OpenDirectory {
@@ -306,7 +314,7 @@ impl OnlyPart {
             Ok(Some(Self {
                 file,
                 layer,
-                plain_until: Some(0),
+                seen: None,
             }))
         })
     }
@@ -327,13 +335,21 @@ impl OnlyPart {
     ) -> Result {
         let layers = layers::of(file.inode());
         layers.as_mounter(|| {
+            let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
             let cache = cache_of(file.inode())?;
             // A lower layer does not change, but where names may come by way of a server.
-            // The numbers of directories are those of the layers with one filesystem only.
-            let stays = self.layer.is_some()
-                && layers.on_one_filesystem()
-                && !self.file.dentry().has_names_that_come();
+            let stays = self.layer.is_some() && !self.file.dentry().has_names_that_come();
             if stays && cache.is_plain() && file.inode().data().upper().is_none() {
+                iterate::pass_entries(
+                    may_lock,
+                    &mut self.file,
+                    out,
+                    &mut |entry| match entry.name {
+                        b"." => Pass::As(own),
+                        b".." => Pass::As(parent),
+                        _ => Pass::Stop,
+                    },
+                )?;
                 return iterate::pass_all(may_lock, &mut self.file, out);
             }
             let dir: ARef<Dentry> = self.file.dentry().into();
@@ -342,33 +358,39 @@ impl OnlyPart {
                 names: layers.names,
                 has_xattr_whiteouts: false,
             };
-            let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
-            let mut is_plain = stays && self.plain_until == Some(out.pos());
+            let mut seen = match out.pos() {
+                0 => Some(Seen::default()),
+                pos => self.seen.take().filter(|seen| seen.until == pos),
+            };
             let mut doubt = Doubt::default();
             loop {
                 let at_end =
                     iterate::pass_entries(may_lock, &mut self.file, out, &mut |entry| match entry
                         .name
                     {
-                        b"." => {
-                            is_plain &= entry.ino == own;
-                            Pass::As(own)
+                        b"." | b".." => {
+                            seen = seen.take().filter(|seen| !seen.names);
+                            Pass::As(if entry.name == b"." { own } else { parent })
                         }
-                        b".." => {
-                            is_plain &= entry.ino == parent;
-                            Pass::As(parent)
+                        _ if !part.may_be_whiteout(entry.d_type) => {
+                            if let Some(seen) = &mut seen {
+                                seen.names = true;
+                            }
+                            Pass::As(entry.ino)
                         }
-                        _ if !part.may_be_whiteout(entry.d_type) => Pass::As(entry.ino),
                         _ => {
-                            is_plain = false;
+                            seen = None;
                             doubt.settle(entry)
                         }
                     })?;
                 let Some((name, d_type)) = doubt.unknown.take() else {
-                    self.plain_until = is_plain.then_some(out.pos());
-                    if is_plain && at_end {
+                    if stays && at_end && seen.is_some() {
                         cache.set_plain();
                     }
+                    self.seen = seen.map(|seen| Seen {
+                        until: out.pos(),
+                        ..seen
+                    });
                     return Ok(());
                 };
                 if fatal_signal_pending() {
@@ -439,7 +461,8 @@ fn emit_all(file: &DirectoryFile<Rovl>, list: &List, out: &mut DirContext<'_>) -
         if !out.emit(list.name(entry), entry.ino, entry.d_type) {
             break;
         }
-        pos = pos.saturating_add(1);
+        // No more than the entries there are.
+        pos = pos.wrapping_add(1);
         out.set_pos(pos);
     }
     Ok(())
