@@ -263,7 +263,7 @@ impl OverlayInode {
     /// does not know; for what is in the upper layer.
     pub(crate) fn has_origin(&self) -> bool {
         let is_own = self.upper.as_ref().is_some_and(|upper| upper.is_own);
-        self.had_origin || (self.lower.first().is_some() && !is_own)
+        self.had_origin || (!self.lower.is_empty() && !is_own)
     }
 
     /// Which inode number the object is shown with, where `real` stands for it.

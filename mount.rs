@@ -250,7 +250,8 @@ pub(crate) struct Mounting {
     follows_redirects: bool,
     /// It was asked for; it is what is done anyway.
     uuid_null: bool,
-    volatile: bool,
+    /// Whether nothing need be durable, if that was said.
+    volatile: Option<bool>,
     /// As whom the layers are accessed, once the options are complete.
     cred: Option<ARef<Credential>>,
 }
@@ -494,7 +495,7 @@ impl Mounting {
             userxattr: false,
             follows_redirects: false,
             uuid_null: false,
-            volatile: false,
+            volatile: None,
             cred: None,
         }
     }
@@ -515,17 +516,9 @@ impl Mounting {
             };
             choose(feature, value, log)?;
             match index {
-                REDIRECT_DIR => {
-                    self.follows_redirects = value.to_bytes() == FOLLOW.as_bytes();
-                    if self.follows_redirects {
-                        log.warn(fmt!(
-                            "redirects of the layers cannot be followed yet: what has one is \
-                             refused, as with redirect_dir=nofollow"
-                        ));
-                    }
-                }
+                REDIRECT_DIR => self.follows_redirects = value.to_bytes() == FOLLOW.as_bytes(),
                 UUID => self.uuid_null = value.to_bytes() == b"null",
-                FSYNC => self.volatile = value.to_bytes() == VOLATILE.as_bytes(),
+                FSYNC => self.volatile = Some(value.to_bytes() == VOLATILE.as_bytes()),
                 _ => {}
             }
             return Ok(());
@@ -545,7 +538,7 @@ impl Mounting {
             (Opt::OverrideCreds, Value::Flag(false)) => {}
             (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
             (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
-            (Opt::Volatile, _) => self.volatile = true,
+            (Opt::Volatile, _) => self.volatile = Some(true),
             (Opt::UserXattr, _) => self.userxattr = true,
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
@@ -561,8 +554,18 @@ impl Mounting {
     /// of it the same as another one.
     pub(crate) fn key(&mut self, log: &Log<'_>) -> Result<Key> {
         self.ignore_useless(log);
+        if self.follows_redirects {
+            log.warn(fmt!(
+                "redirects of the layers cannot be followed yet: what has one is refused, as \
+                 with redirect_dir=nofollow"
+            ));
+        }
         self.cred = Some(stack::check(self, log)?);
         stack::key(self)
+    }
+
+    fn is_volatile(&self) -> bool {
+        self.volatile == Some(true)
     }
 
     /// What means nothing for this mount, and is no reason to refuse it.
@@ -570,11 +573,11 @@ impl Mounting {
         if self.upper.is_some() {
             return;
         }
-        if self.volatile {
+        if self.is_volatile() {
             log.warn(fmt!(
                 "option 'volatile' means nothing without upperdir, it is ignored"
             ));
-            self.volatile = false;
+            self.volatile = None;
         }
         // A mistake more often than not; but who says `overlay` wants what overlayfs does.
         if let (true, Some(work)) = (self.as_overlay, &self.work) {
@@ -663,7 +666,11 @@ impl Mounting {
         self.check_unchanged(layers, log)?;
         let changed = match self {
             _ if self.userxattr && !shown.userxattr => "userxattr",
-            _ if self.volatile && !layers.is_volatile() => "volatile",
+            // It was ignored without an upper layer, and is again.
+            Self {
+                volatile: Some(volatile),
+                ..
+            } if layers.upper.is_some() && *volatile != layers.is_volatile() => "fsync",
             _ => "",
         };
         if !changed.is_empty() {

@@ -27,7 +27,7 @@ use crate::{
         dentry::Name,
         dir_ops::{DirOperations, New},
         file::TmpFile,
-        flags::RenameFlags,
+        flags::{OpenFlags, RenameFlags},
         idmap::Idmap,
         inode::SET_GID,
         lock::{file_dentry, Context, DirectoryLock, LockedName, Nothing, WriteAccess},
@@ -171,7 +171,11 @@ impl DirOperations for Rovl {
         let upper_dir = dir.data().upper().ok_or(EIO)?;
         vfs::cred::with_creds(&cred, || {
             let mut access = ctx.want_write(layers.upper_mnt()?)?;
-            let real = file.open_backing(&mut access, upper_dir, mode, &layers.cred)?;
+            let unwanted = match layers.is_volatile() {
+                true => OpenFlags::SYNC,
+                false => OpenFlags::NONE,
+            };
+            let real = file.open_backing(&mut access, upper_dir, mode, unwanted, &layers.cred)?;
             let inode = new_inode(dir, file_dentry(&real).into())?;
             inode.set_nlink(0);
             Ok((inode, real))

@@ -126,7 +126,7 @@ pub(super) fn key(mounting: &Mounting) -> Result<Key> {
     }
     key.word(mounting.userxattr.into())?;
     key.word(mounting.default_permissions.into())?;
-    key.word(mounting.volatile.into())?;
+    key.word(mounting.is_volatile().into())?;
     key.credentials(mounting.cred.as_ref().ok_or(EINVAL)?)?;
     Ok(key)
 }
@@ -178,8 +178,25 @@ pub(super) fn build<F: Operations>(
         forget_shared_uuids(&mut layers)?;
         layers.set_traps()?;
         let root = root_of(&layers)?;
+        if let (Some(upper), Some(work)) = (&layers.upper, &mounting.work) {
+            if upper.volatile.is_some() {
+                workdir::mark_volatile(context, &upper.layer.mnt, &upper.work)
+                    .map_err(|e| unmarked(e, work, log))?;
+            }
+        }
         Ok(Stack { layers, root })
     })
+}
+
+#[inline(never)]
+fn unmarked(e: Error, work: &Given, log: &Log<'_>) -> Error {
+    let name = Quoted(&work.name);
+    refuse!(
+        log,
+        e,
+        "workdir {}: cannot be marked as that of a volatile mount",
+        name
+    )
 }
 
 /// Refuses options that do not go together.
@@ -470,7 +487,7 @@ fn open_upper(
     let mut layer = open_layer(layers, Role::Upper, upper, log)?;
     layer.mnt.reset_atime();
     let base = work.path()?.borrow().dentry;
-    let volatile = match mounting.volatile {
+    let volatile = match mounting.is_volatile() {
         true => Some(sample_errors(&layer, log)?),
         false => None,
     };
@@ -479,7 +496,6 @@ fn open_upper(
         base,
         name: &work.name,
         upper: &upper.name,
-        volatile: mounting.volatile,
         cred: &layers.cred,
         names: layers.names,
         log,

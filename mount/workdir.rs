@@ -77,7 +77,6 @@ pub(super) struct Preparation<'a> {
     pub(super) name: &'a CStr,
     /// How the user named the upper directory.
     pub(super) upper: &'a CStr,
-    pub(super) volatile: bool,
     pub(super) cred: &'a Credential,
     pub(super) names: &'a Names,
     pub(super) log: &'a Log<'a>,
@@ -101,10 +100,6 @@ impl Preparation<'_> {
         // Tried here, not on top of what a warning takes of the stack.
         let exchange = self.can_rename(&mut access, &prepared.work, RenameFlags::EXCHANGE);
         self.report(&prepared, exchange);
-        if self.volatile {
-            mark_volatile(&mut access, &prepared.work)
-                .map_err(|e| self.refuse(e, "cannot mark it as of a volatile mount"))?;
-        }
         Ok(prepared)
     }
 
@@ -476,11 +471,15 @@ impl Preparation<'_> {
 }
 
 /// Leaves what keeps the next mount off, of rovl or overlayfs: somebody has to remove it who knows
-/// that there was no crash, or to begin with an empty upper directory.
-fn mark_volatile(access: &mut WriteAccess<'_>, work: &Dentry) -> Result {
+/// that there was no crash, or to begin with an empty upper directory. So it is done when nothing
+/// else can refuse the mount but for want of memory.
+#[inline(never)]
+pub(super) fn mark_volatile(context: &mut Context<Nothing>, mnt: &Mount, work: &Dentry) -> Result {
+    let mut access = context.want_write(mnt)?;
     let incompatible = access.lock_name(work, INCOMPATIBLE)?.mkdir(0)?.keep();
     let volatile = access.lock_name(&incompatible, VOLATILE)?.mkdir(0)?.keep();
-    access.lock_name(&volatile, DIRTY)?.create(0)
+    access.lock_name(&volatile, DIRTY)?.create(0)?;
+    Ok(())
 }
 
 /// What is not to be removed.

@@ -462,7 +462,8 @@ impl<'a, F: FileSystem> TmpFile<'a, F> {
     }
 
     /// `backing_tmpfile_open`: makes a file without a name in `parent` as the file that
-    /// stands below this one. `mode` is that of a regular file.
+    /// stands below this one, without the `unwanted` of its flags. `mode` is that of a
+    /// regular file.
     ///
     /// # Errors
     ///
@@ -472,6 +473,7 @@ impl<'a, F: FileSystem> TmpFile<'a, F> {
         access: &mut WriteAccess<'_>,
         parent: &Dentry,
         mode: u16,
+        unwanted: OpenFlags,
         cred: &Credential,
     ) -> Result<ARef<File>> {
         access.check_directory(parent)?;
@@ -480,7 +482,7 @@ impl<'a, F: FileSystem> TmpFile<'a, F> {
         let parent = parent.as_c();
         // SAFETY: the file is the caller's, its flags are set (type invariant).
         let flags = OpenFlags::from_raw(unsafe { (*self.0.as_ptr()).f_flags });
-        let flags = backing_flags(flags).raw();
+        let flags = backing_flags(flags).without(unwanted).raw();
         // SAFETY: the file has its path, the parent is a directory (checked) of the
         // mount that may be written to, and the callee takes references of its own.
         let file = unsafe {

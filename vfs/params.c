@@ -27,12 +27,19 @@ static int set_off(const char *value, const struct kernel_param *kp)
 	bool on;
 	int error = kstrtobool(value, &on);
 
-	if (!error && on) {
-		pr_err("rovl: parameter '%s' cannot be switched on, that is not supported yet\n",
-		       kp->name);
-		error = -EOPNOTSUPP;
-	}
-	return error;
+	if (error || !on)
+		return error;
+	pr_err("rovl: parameter '%s' cannot be switched on, that is not supported yet\n",
+	       kp->name);
+#ifdef MODULE
+	/*
+	 * What modprobe.d says of overlay comes here where rovl has its name: without the module
+	 * there would be neither.
+	 */
+	if (THIS_MODULE->state != MODULE_STATE_LIVE)
+		return 0;
+#endif
+	return -EOPNOTSUPP;
 }
 
 static int get_off(char *buffer, const struct kernel_param *kp)

@@ -260,6 +260,8 @@ pub struct Lie {
 #[derive(Default)]
 struct Control {
     lie: Option<Lie>,
+    /// How many names it has, if that has changed.
+    nlink: Option<u32>,
     /// How `lseek` fails, where it is asked for at all.
     lseek: Option<Errno>,
     stop: Option<Stop>,
@@ -470,6 +472,12 @@ impl Fuse {
         self.control(path, |c| c.lie = Some(lie));
     }
 
+    /// From now on the file has so many names, somewhere.
+    #[track_caller]
+    pub fn has_links(&self, path: &str, nlink: u32) {
+        self.control(path, |c| c.nlink = Some(nlink));
+    }
+
     /// `SEEK_DATA` and `SEEK_HOLE` fail.
     #[track_caller]
     pub fn lseek_fails(&self, path: &str, errno: Errno) {
@@ -654,6 +662,8 @@ impl Server {
 
     fn attr(&self, index: usize) -> FileAttr {
         let node = &self.shared.tree.nodes[index];
+        let changed = |s: &mut State| s.files.get(&index).and_then(|control| control.nlink);
+        let nlink = self.shared.change(changed).unwrap_or(node.nlink);
         FileAttr {
             ino: number(index),
             size: node.data.len() as u64,
@@ -664,7 +674,7 @@ impl Server {
             crtime: node.mtime,
             kind: kind(node.kind),
             perm: (node.mode & 0o7777) as u16,
-            nlink: node.nlink,
+            nlink,
             uid: node.uid,
             gid: node.gid,
             rdev: node.rdev as u32,

@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Test> {
         test!(other_stack_without_it),
         test!(nothing_is_flushed),
         test!(errors_are_told),
+        test!(remount_does_not_end_it),
+        test!(failed_mount_leaves_no_mark),
     ]
 }
 
@@ -113,6 +115,54 @@ fn other_stack_without_it(t: &T) {
     fc.create().fails(Errno::BUSY);
 }
 
+/// It stays what it is.
+fn remount_does_not_end_it(t: &T) {
+    use rustix::mount::{fsconfig_reconfigure, fspick, FsPickFlags};
+    t.better_than_overlay("overlayfs refuses every option");
+    for option in ["fsync=auto", "fsync=volatile"] {
+        let o = volatile(t, option);
+        o.mount().works();
+        for value in ["auto", "volatile"] {
+            let fc = sys::FsContext {
+                fd: fspick(rustix::fs::CWD, o.m("/"), FsPickFlags::FSPICK_CLOEXEC).expect("fspick"),
+            };
+            fc.string("fsync", value).works();
+            let expected = match option.ends_with(value) {
+                true => Ok(()),
+                false => Err(sys::Errno::INVAL),
+            };
+            assert_eq!(
+                fsconfig_reconfigure(&fc.fd),
+                expected,
+                "{option} to {value}"
+            );
+        }
+        o.umount();
+    }
+}
+
+/// A mount that did not come about has written nothing, and keeps no other one off.
+fn failed_mount_leaves_no_mark(t: &T) {
+    let o = volatile(t, "volatile");
+    let fc = sys::FsContext::open(t.fstype()).works();
+    fc.string("lowerdir+", o.l(0, "/")).works();
+    let held = t.new_dir("held");
+    sys::bind_mount(&o.l(0, "/"), &held).works();
+    fc.string("lowerdir+", &held).works();
+    let change = rustix::mount::MountPropagationFlags::UNBINDABLE;
+    rustix::mount::mount_change(&held, change).expect("unbindable");
+    fc.string("upperdir", o.u("/")).works();
+    fc.string("workdir", o.w("/")).works();
+    fc.flag("volatile").works();
+    fc.create().fails(Errno::INVAL);
+    drop(fc);
+    sys::umount(&held).works();
+    if !t.is_overlay() {
+        assert!(!o.w("work/incompat").exists(), "it is marked");
+    }
+    o.mount().works();
+}
+
 /// A file system of the test's own on a device that counts.
 struct Disk {
     ram: std::path::PathBuf,
@@ -156,12 +206,15 @@ fn use_it(o: &Overlay) {
         sys::pwrite(&fd, "new", 0).works();
         fd
     });
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::SYNC;
+    let nameless = sys::open(o.m("d"), flags).works();
+    sys::pwrite(&nameless, "new", 0).works();
     sys::fsync(&files[0]).works();
     sys::fdatasync(&files[0]).works();
     let dir = sys::open(o.m("d"), OFlags::RDONLY | OFlags::DIRECTORY).works();
     sys::fsync(&dir).works();
     sys::syncfs(&dir).works();
-    drop((files, dir));
+    drop((files, dir, nameless));
     sys::remount(&o.m("/"), MountFlags::RDONLY, "").works();
     o.umount();
 }
