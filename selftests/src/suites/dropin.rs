@@ -14,7 +14,7 @@ use super::userns::rootless_child;
 use crate::env::T;
 use crate::runner::Test;
 use crate::sys::{self, Errno, Expect, FsContext, Res};
-use crate::tree::{assert_names, assert_text, Tree};
+use crate::tree::{assert_names, assert_same, assert_text, Snapshot, Take, Tree};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         test!(mount_program),
         test!(mount_program_rootless),
         test!(mount_program_converts_whiteouts),
+        test!(mount_program_leaves_others_alone),
         test!(parameters),
     ]
 }
@@ -406,7 +407,17 @@ fn helper(t: &T) -> PathBuf {
 /// Calls the helper as containers/storage calls its `mount_program`, in the directory of the
 /// layers. Returns whether it worked and what it said.
 fn call_as_program(helper: &Path, at: &Path, options: &str) -> (bool, String) {
+    call_as_program_with(helper, at, &[], options)
+}
+
+fn call_as_program_with(
+    helper: &Path,
+    at: &Path,
+    arguments: &[&str],
+    options: &str,
+) -> (bool, String) {
     let out = std::process::Command::new(helper)
+        .args(arguments)
         .args(["-o", options])
         .arg(at.join("m"))
         .current_dir(at)
@@ -414,6 +425,17 @@ fn call_as_program(helper: &Path, at: &Path, options: &str) -> (bool, String) {
         .expect("the helper");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     (out.status.success(), said)
+}
+
+/// Puts directories where containers/storage has layers, with symbolic links to them, as it has
+/// them as well.
+fn as_layers(at: &Path, names: &[&str]) {
+    for name in names {
+        let id = at.join("overlay").join(name);
+        Tree::new(&id).file("link", name);
+        sys::rename(at.join(name), id.join("diff")).works();
+        sys::symlink(format!("overlay/{name}/diff"), at.join(name)).works();
+    }
 }
 
 fn mount_program(t: &T) {
@@ -427,7 +449,7 @@ fn mount_program(t: &T) {
     let layers = "lowerdir=l1:l2,upperdir=u,workdir=w";
     // What fuse-overlayfs has and the kernel has not; what cannot be yet; what is known.
     let options = format!(
-        "{layers},fsync=0,noacl,static_nlink,xattr_permissions=2,metacopy=on,nodev,volatile"
+        "{layers},fsync=0,noacl,static_nlink,xattr_permissions=0,metacopy=on,nodev,volatile"
     );
     let (works, said) = call_as_program(&helper, &d.at, &options);
     assert!(works, "{said}");
@@ -452,11 +474,22 @@ fn mount_program(t: &T) {
     sys::umount(&d.mnt()).works();
     // Others' files must not be shown as somebody's else.
     d.fresh();
-    for option in ["uidmapping=0:1000:1", "squash_to_uid=5", "context=nonsense"] {
+    for option in [
+        "uidmapping=0:1000:1",
+        "squash_to_uid=5",
+        "squash_to_root",
+        "xattr_permissions=2",
+        "xattr_permissions=1",
+        "verity=require",
+        "smackfsroot=_",
+        "whatever",
+        "context=nonsense",
+    ] {
         let (works, said) = call_as_program(&helper, &d.at, &format!("{layers},{option}"));
         assert!(!works, "{option}: {said}");
-        let (key, _) = option.split_once('=').expect("key=value");
+        let key = option.split('=').next().expect("a key");
         assert!(said.contains(key), "{option}: {said}");
+        assert_names(d.mnt(), &[]);
     }
     let (works, said) = call_as_program(&helper, &d.at, "lowerdir=l1:missing,upperdir=u,workdir=w");
     assert!(!works && said.contains("missing"), "{said}");
@@ -472,6 +505,7 @@ fn mount_program_rootless(t: &T) {
             .file("gone", "x");
         // What the user has in his own image.
         Tree::new(at.join("l1")).file(".wh.gone", "");
+        as_layers(at, &["l1", "l2"]);
         for options in ["", ",userxattr"] {
             let all = format!("lowerdir=l1:l2,upperdir=u,workdir=w{options}");
             let (works, said) = call_as_program(&helper, at, &all);
@@ -512,14 +546,15 @@ fn mount_program_converts_whiteouts(t: &T) {
         .file("replaced", "above")
         .file(".wh.replaced", "")
         .file(".wh..hidden", "")
-        .dir(".wh..wh.plnk")
-        .file(".wh..wh.plnk/1.2", "");
+        .times("d", (1, 0), (1234, 5));
+    as_layers(&d.at, &["l1", "l2"]);
     let look = || {
         assert_names(d.mnt(), &["anew", "d", "opaque", "replaced", "stays"]);
         assert_names(d.mnt().join("d"), &["stays"]);
         assert_names(d.mnt().join("opaque"), &["above"]);
         assert_names(d.mnt().join("anew"), &["above"]);
         assert_text(d.mnt().join("replaced"), "above");
+        assert_eq!(sys::stat(d.mnt().join("d")).works().st_mtime, 1234);
         assert!(sys::list_xattr(d.mnt()).works().is_empty());
     };
     let layers = "lowerdir=l1:l2,upperdir=u,workdir=w";
@@ -534,6 +569,60 @@ fn mount_program_converts_whiteouts(t: &T) {
     d.mount_each("overlay", &[]).works();
     look();
     sys::umount(&d.mnt()).works();
+}
+
+/// Names are no proof: what is not as containers/storage makes it stays as it is, and so does all
+/// that is not a part of its layers.
+fn mount_program_leaves_others_alone(t: &T) {
+    t.better_than_overlay("the helper mounts rovl");
+    let helper = helper(t);
+    let d = Dirs::new(t);
+    // As for `-v DIRECTORY:/x:O`.
+    let options = "lowerdir=l1:l2,upperdir=u,workdir=w";
+    Tree::new(d.at.join("l2")).file("a", "x").file("o/a", "x");
+    Tree::new(d.at.join("l1"))
+        .file(".wh.a", "")
+        .file("o/.wh..wh..opq", "")
+        .file("d/.wh.x/mine", "text");
+    let all = Snapshot::of(&d.at.join("l1"), Take::ALL);
+    let (works, said) = call_as_program(&helper, &d.at, options);
+    assert!(works && said.is_empty(), "{said}");
+    assert_names(d.mnt(), &[".wh.a", "a", "d", "o"]);
+    assert_names(d.mnt().join("o"), &[".wh..wh..opq", "a"]);
+    sys::umount(&d.mnt()).works();
+    assert_same("l1", &all, &Snapshot::of(&d.at.join("l1"), Take::ALL));
+    // Neither a fake mount nor a remount changes a layer.
+    d.fresh();
+    Tree::new(d.at.join("l2")).dir("mounted").file("b", "x");
+    as_layers(&d.at, &["l1", "l2"]);
+    let (works, said) = call_as_program(&helper, &d.at, &format!("remount,{options}"));
+    assert!(!works, "{said}");
+    let (works, said) = call_as_program_with(&helper, &d.at, &["-f"], options);
+    assert!(works, "{said}");
+    let l1 = d.at.join("overlay/l1/diff");
+    assert_same("l1", &all, &Snapshot::of(&l1, Take::ALL));
+    // What is not a whiteout in a layer, what is mounted there, and what a link leads to.
+    Tree::new(&l1)
+        .file("d/.wh.full", "text")
+        .symlink("d/.wh.link", "nowhere")
+        .symlink("d/out", "../../../../outside")
+        .dir("mounted");
+    Tree::new(d.at.join("outside")).file(".wh.b", "").file("b", "x");
+    sys::bind_mount(&d.at.join("outside"), &l1.join("mounted")).works();
+    let (works, said) = call_as_program(&helper, &d.at, options);
+    sys::umount(&l1.join("mounted")).works();
+    assert!(works && said.is_empty(), "{said}");
+    assert_names(d.mnt(), &["b", "d", "mounted", "o"]);
+    assert_names(d.mnt().join("o"), &[]);
+    assert_names(
+        d.mnt().join("d"),
+        &[".wh.full", ".wh.link", ".wh.x", "out"],
+    );
+    assert_text(d.mnt().join("d/.wh.x/mine"), "text");
+    assert_text(d.mnt().join("d/.wh.full"), "text");
+    sys::umount(&d.mnt()).works();
+    assert_names(d.at.join("outside"), &[".wh.b", "b"]);
+    crate::tree::assert_whiteout(l1.join("a"));
 }
 
 /// Those of overlayfs, with what they are in it by default where that is off.

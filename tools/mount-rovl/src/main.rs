@@ -13,6 +13,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ mod lowerdir;
 
 use command::Command;
 use options::{Plan, Setting};
+use whiteouts::Part;
 
 /// Exit codes of mount(8).
 const USAGE: u8 = 1;
@@ -67,16 +69,17 @@ fn run(command: &Command) -> Result<(), Vec<u8>> {
         enter(namespace)?;
     }
     let mut plan = Plan::new(&command.options)?;
-    if command.as_program {
-        stand_in(&mut plan)?;
-    }
     if command.fake {
         return Ok(());
     }
     if plan.remount {
         return remount::remount(command, &plan);
     }
-    mount::mount(command, &plan)?;
+    let held = match command.as_program {
+        true => stand_in(&mut plan)?,
+        false => Vec::new(),
+    };
+    mount::mount(command, &plan, &held)?;
     if command.verbose {
         let mut text = b"mounted on ".to_vec();
         text.extend_from_slice(command.target.as_bytes());
@@ -85,8 +88,9 @@ fn run(command: &Command) -> Result<(), Vec<u8>> {
     Ok(())
 }
 
-/// What fuse-overlayfs does without being asked.
-fn stand_in(plan: &mut Plan) -> Result<(), Vec<u8>> {
+/// What fuse-overlayfs does without being asked. Returns what is to be mounted where a path alone
+/// would not say it: one for each setting.
+fn stand_in(plan: &mut Plan) -> Result<Vec<Option<OwnedFd>>, Vec<u8>> {
     // Where trusted.* cannot be read, or written, marks are kept in user.*.
     if in_user_namespace() && !plan.has_flag(b"userxattr") {
         plan.settings.push(Setting::Flag(b"userxattr".to_vec()));
@@ -95,14 +99,18 @@ fn stand_in(plan: &mut Plan) -> Result<(), Vec<u8>> {
         true => whiteouts::Names::USER,
         false => whiteouts::Names::TRUSTED,
     };
-    for setting in &plan.settings {
-        if let Setting::Directory(key, _, path) = setting {
-            if key == b"lowerdir+" {
-                whiteouts::convert(Path::new(OsStr::from_bytes(path)), &names)?;
-            }
+    let convert = |setting: &Setting| match setting {
+        Setting::Directory(key, _, path) => {
+            let part = match &key[..] {
+                b"lowerdir+" => Part::Lower,
+                b"upperdir" => Part::Upper,
+                _ => return Ok(None),
+            };
+            whiteouts::convert(Path::new(OsStr::from_bytes(path)), part, &names)
         }
-    }
-    Ok(())
+        _ => Ok(None),
+    };
+    plan.settings.iter().map(convert).collect()
 }
 
 /// Whether this is not the first user namespace, which has a number that is known

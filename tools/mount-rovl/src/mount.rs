@@ -49,18 +49,22 @@ fn failed(context: &OwnedFd, step: &[u8], e: Errno) -> Vec<u8> {
     text
 }
 
-fn configure(context: &OwnedFd, setting: &Setting) -> Result<(), Vec<u8>> {
-    let (key, result) = match setting {
-        Setting::Flag(key) => (key, fsconfig_set_flag(context.as_fd(), &key[..])),
-        Setting::String(key, value) => (
+fn configure(context: &OwnedFd, setting: &Setting, held: Option<&OwnedFd>) -> Result<(), Vec<u8>> {
+    let (key, result) = match (setting, held) {
+        (Setting::Flag(key), _) => (key, fsconfig_set_flag(context.as_fd(), &key[..])),
+        (Setting::String(key, value), _) => (
             key,
             fsconfig_set_string(context.as_fd(), &key[..], &value[..]),
         ),
-        Setting::Directory(key, value, _) if value.len() <= LONGEST => (
+        (Setting::Directory(key, ..), Some(held)) => (
+            key,
+            fsconfig_set_fd(context.as_fd(), &key[..], held.as_fd()),
+        ),
+        (Setting::Directory(key, value, _), None) if value.len() <= LONGEST => (
             key,
             fsconfig_set_string(context.as_fd(), &key[..], &value[..]),
         ),
-        Setting::Directory(key, _, path) => {
+        (Setting::Directory(key, _, path), None) => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = rustix::fs::open(&path[..], flags, Mode::empty()).map_err(|e| {
                 let mut text = [&key[..], b" '", path].concat();
@@ -73,8 +77,8 @@ fn configure(context: &OwnedFd, setting: &Setting) -> Result<(), Vec<u8>> {
     result.map_err(|e| failed(context, &[b"option ", &key[..]].concat(), e))
 }
 
-/// Makes the mount and attaches it.
-pub fn mount(command: &Command, plan: &Plan) -> Result<(), Vec<u8>> {
+/// Makes the mount and attaches it. `held` has for each setting the directory, if it is open.
+pub fn mount(command: &Command, plan: &Plan, held: &[Option<OwnedFd>]) -> Result<(), Vec<u8>> {
     let context = fsopen(&command.fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| {
         let why = match e {
             Errno::NODEV => "the kernel does not know it (is the module loaded?)".into(),
@@ -84,13 +88,18 @@ pub fn mount(command: &Command, plan: &Plan) -> Result<(), Vec<u8>> {
     })?;
     fsconfig_set_string(context.as_fd(), "source", &command.source)
         .map_err(|e| failed(&context, b"source", e))?;
-    for setting in &plan.settings {
-        match configure(&context, setting) {
-            Err(said) if command.sloppy && is_unknown(setting, &said) => say(&said),
-            Err(said) if command.as_program && !setting.is_essential() => {
+    for (i, setting) in plan.settings.iter().enumerate() {
+        let held = held.get(i).and_then(Option::as_ref);
+        match configure(&context, setting, held) {
+            Err(said) if command.as_program => {
                 say(&said);
-                say(&[b"option '", setting.key(), b"' is left out"].concat());
+                let key = setting.key();
+                if !setting.is_harmless() {
+                    return Err([b"option '", key, b"' cannot be left out"].concat());
+                }
+                say(&[b"option '", key, b"' is left out"].concat());
             }
+            Err(said) if command.sloppy && is_unknown(setting, &said) => say(&said),
             done => done?,
         }
     }

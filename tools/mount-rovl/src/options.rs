@@ -60,14 +60,34 @@ impl Setting {
         }
     }
 
-    /// Whether the mount is another one without it, so that it cannot be left out.
-    pub fn is_essential(&self) -> bool {
+    /// Whether files are shown with the same names, contents, owners, modes and labels without
+    /// it, so that it can be left out: how it is done, or what is to be kept in new objects.
+    /// What is not known is not harmless.
+    pub fn is_harmless(&self) -> bool {
+        const KEYS: [&str; 16] = [
+            "fsync",
+            "noacl",
+            "static_nlink",
+            "fast_ino",
+            "writeback",
+            "timeout",
+            "threaded",
+            "max_idle_threads",
+            "allow_other",
+            "allow_root",
+            "fsname",
+            "metacopy",
+            "redirect_dir",
+            "index",
+            "nfs_export",
+            "xino",
+        ];
         match self {
-            Setting::Directory(..) => true,
-            Setting::Flag(key) => key == b"userxattr" || key == b"ro",
-            // Whose the files are, and what label they have.
-            Setting::String(key, _) => {
-                key.ends_with(b"context") || key.ends_with(b"mapping") || key.starts_with(b"squash")
+            Setting::Directory(..) => false,
+            // Owners and modes are not those of the files, but in an attribute.
+            Setting::String(key, value) if key == b"xattr_permissions" => value == b"0",
+            Setting::Flag(key) | Setting::String(key, _) => {
+                KEYS.iter().any(|k| k.as_bytes() == key)
             }
         }
     }
@@ -336,12 +356,39 @@ mod tests {
 
     #[test]
     fn what_cannot_be_left_out() {
-        let plan = plan(
-            "lowerdir=/a,upperdir=/u,workdir=/w,ro,userxattr,context=x,uidmapping=0:1:2,\
-             squash_to_uid=1,noacl,fsync=0,metacopy=on,static_nlink,volatile",
-        );
-        let essential = plan.settings.iter().filter(|s| s.is_essential());
-        assert_eq!(essential.count(), 8);
+        let harmless = |options: &str| plan(options).settings.iter().all(Setting::is_harmless);
+        for option in [
+            "fsync=0",
+            "noacl",
+            "static_nlink",
+            "metacopy=on",
+            "xattr_permissions=0",
+            "timeout=5",
+        ] {
+            assert!(harmless(option), "{option}");
+        }
+        for option in [
+            "lowerdir=/a",
+            "upperdir=/u",
+            "workdir=/w",
+            "ro",
+            "userxattr",
+            "context=x",
+            "uidmapping=0:1:2",
+            "gidmapping=0:1:2",
+            "squash_to_root",
+            "squash_to_uid=1",
+            "xattr_permissions=1",
+            "xattr_permissions=2",
+            "xattr_permissions",
+            "verity=require",
+            "smackfsroot=x",
+            "noxattrs=1",
+            "anything",
+        ] {
+            assert!(!harmless(option), "{option}");
+        }
+        let plan = plan("userxattr,noacl,context=x");
         assert!(plan.has_flag(b"userxattr") && plan.has_flag(b"noacl"));
         assert!(!plan.has_flag(b"context"));
     }
