@@ -89,8 +89,8 @@ fn register_overlay() -> Option<Registration<Rovl>> {
         Err(e) if e == EBUSY => {
             pr_err!(
                 "the kernel's own 'overlay' is there, so 'overlay=1' does nothing, and mounts of \
-                 that type are not of rovl: unload both ('modprobe -r overlay', 'modprobe -r \
-                 rovl') and load rovl first\n"
+                 that type are not of rovl: unload both ('rmmod overlay', 'rmmod rovl') and \
+                 load rovl first\n"
             );
             None
         }
