@@ -607,17 +607,16 @@ fn mount_program_leaves_others_alone(t: &T) {
         .symlink("d/.wh.link", "nowhere")
         .symlink("d/out", "../../../../outside")
         .dir("mounted");
-    Tree::new(d.at.join("outside")).file(".wh.b", "").file("b", "x");
+    Tree::new(d.at.join("outside"))
+        .file(".wh.b", "")
+        .file("b", "x");
     sys::bind_mount(&d.at.join("outside"), &l1.join("mounted")).works();
     let (works, said) = call_as_program(&helper, &d.at, options);
     sys::umount(&l1.join("mounted")).works();
     assert!(works && said.is_empty(), "{said}");
     assert_names(d.mnt(), &["b", "d", "mounted", "o"]);
     assert_names(d.mnt().join("o"), &[]);
-    assert_names(
-        d.mnt().join("d"),
-        &[".wh.full", ".wh.link", ".wh.x", "out"],
-    );
+    assert_names(d.mnt().join("d"), &[".wh.full", ".wh.link", ".wh.x", "out"]);
     assert_text(d.mnt().join("d/.wh.x/mine"), "text");
     assert_text(d.mnt().join("d/.wh.full"), "text");
     sys::umount(&d.mnt()).works();

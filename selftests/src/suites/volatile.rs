@@ -146,8 +146,8 @@ fn failed_mount_leaves_no_mark(t: &T) {
     let o = volatile(t, "volatile");
     let fc = sys::FsContext::open(t.fstype()).works();
     fc.string("lowerdir+", o.l(0, "/")).works();
-    let held = t.new_dir("held");
-    sys::bind_mount(&o.l(0, "/"), &held).works();
+    let (other, held) = (t.new_dir("other"), t.new_dir("held"));
+    sys::bind_mount(&other, &held).works();
     fc.string("lowerdir+", &held).works();
     let change = rustix::mount::MountPropagationFlags::UNBINDABLE;
     rustix::mount::mount_change(&held, change).expect("unbindable");
