@@ -11,6 +11,8 @@ use std::path::Path;
 const USAGE: &str =
     "usage: mount.rovl [SPEC] DIRECTORY [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]";
 
+const VERSION: &str = concat!("mount.rovl ", env!("CARGO_PKG_VERSION"));
+
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Command {
@@ -29,6 +31,8 @@ pub struct Command {
     /// Do all but mount.
     pub fake: bool,
     pub verbose: bool,
+    /// Nothing but to say this.
+    pub answer: Option<&'static str>,
 }
 
 impl Command {
@@ -51,8 +55,15 @@ impl Command {
                 places.push(argument);
                 continue;
             };
-            if letters.is_empty() {
-                return Err(usage());
+            command.answer = match letters {
+                b"" => return Err(usage()),
+                // podman shows what its mount_program says to this.
+                b"-version" | b"V" => Some(VERSION),
+                b"-help" | b"h" => Some(USAGE),
+                _ => None,
+            };
+            if command.answer.is_some() {
+                return Ok(command);
             }
             for (i, letter) in letters.iter().enumerate() {
                 match letter {
@@ -160,12 +171,25 @@ mod tests {
     }
 
     #[test]
+    fn answers() {
+        for arguments in [&["--version"][..], &["-V"], &["a", "b", "--version"]] {
+            let said = parse(arguments).unwrap().answer.unwrap();
+            assert!(said.starts_with("mount.rovl 0."), "{said}");
+        }
+        for arguments in [["-h"], ["--help"]] {
+            assert_eq!(parse(&arguments).unwrap().answer, Some(USAGE));
+        }
+        assert_eq!(parse(&["none", "/m", "-o", "-h"]).unwrap().answer, None);
+    }
+
+    #[test]
     fn refused() {
         for wrong in [
             &["a", "b", "c"][..],
             &["a", "b", "-o"],
             &["a", "b", "-x"],
             &["a", "b", "-"],
+            &["a", "b", "--v"],
             &[],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
