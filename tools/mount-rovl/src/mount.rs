@@ -14,11 +14,8 @@ use rustix::mount::{
 };
 
 use crate::command::Command;
-use crate::options::{Plan, Setting};
+use crate::options::{Plan, Setting, LONGEST};
 use crate::say;
-
-/// The longest value of an option that the kernel takes, in bytes.
-const LONGEST: usize = 255;
 
 /// What the kernel has said since it was last asked, without its marks.
 fn log(context: &OwnedFd) -> Vec<Vec<u8>> {
@@ -88,7 +85,19 @@ pub fn mount(command: &Command, plan: &Plan, held: &[Option<OwnedFd>]) -> Result
     })?;
     fsconfig_set_string(context.as_fd(), "source", &command.source)
         .map_err(|e| failed(&context, b"source", e))?;
+    // What the kernel's own overlay is given at once, it shows so.
+    let as_list = command.fstype == "overlay" && !command.as_program;
+    let mut list = plan.list.as_ref().filter(|_| as_list);
+    let is_listed = list.is_some();
     for (i, setting) in plan.settings.iter().enumerate() {
+        let is_lower = matches!(setting.key(), b"lowerdir" | b"lowerdir+");
+        if is_listed && is_lower {
+            if let Some(list) = list.take() {
+                let set = fsconfig_set_string(context.as_fd(), "lowerdir", &list[..]);
+                set.map_err(|e| failed(&context, b"option lowerdir", e))?;
+            }
+            continue;
+        }
         let held = held.get(i).and_then(Option::as_ref);
         match configure(&context, setting, held) {
             Err(said) if command.as_program => {

@@ -5,6 +5,9 @@
 use crate::lowerdir::{unescape, Malformed, Split};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags};
 
+/// The longest value of an option that the kernel takes, in bytes.
+pub const LONGEST: usize = 255;
+
 /// An option for the filesystem or its superblock.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Setting {
@@ -20,6 +23,8 @@ pub enum Setting {
 pub struct Plan {
     /// In the order in which they were given.
     pub settings: Vec<Setting>,
+    /// The value of `lowerdir`, if all lower layers are of it and the kernel takes it at once.
+    pub list: Option<Vec<u8>>,
     /// Attributes of the new mount.
     pub attributes: MountAttrFlags,
     /// The same, and the superblock's, for mount(2).
@@ -109,6 +114,7 @@ impl Plan {
     pub fn new(options: &[u8]) -> Result<Self, Vec<u8>> {
         let mut plan = Plan {
             settings: Vec::new(),
+            list: None,
             attributes: MountAttrFlags::empty(),
             flags: MountFlags::empty(),
             remount: false,
@@ -139,16 +145,29 @@ impl Plan {
         };
         match key {
             b"lowerdir" => {
-                let is_lower =
-                    |s: &Setting| matches!(s, Setting::Directory(k, ..) if k == b"lowerdir+");
-                self.settings.retain(|s| !is_lower(s));
+                self.settings
+                    .retain(|s| !matches!(s.key(), b"lowerdir" | b"lowerdir+"));
+                // The value as a whole, where the kernel takes it.
+                self.list = (value.len() <= LONGEST).then(|| value.to_vec());
+                let mut layers = Vec::new();
                 for layer in Split::new(value) {
-                    let layer = layer.map_err(|e| malformed(e, value))?;
-                    let bare: Vec<u8> = unescape(layer).collect();
-                    self.settings.push(directory(b"lowerdir+", &bare, layer));
+                    match layer {
+                        Ok(layer) => {
+                            let bare: Vec<u8> = unescape(layer).collect();
+                            layers.push(directory(b"lowerdir+", &bare, layer));
+                        }
+                        // The kernel's own overlay has them.
+                        Err(Malformed::DataOnly) if value.len() <= LONGEST => {
+                            layers = vec![directory(key, value, value)];
+                            break;
+                        }
+                        Err(e) => return Err(malformed(e, value)),
+                    }
                 }
+                self.settings.append(&mut layers);
             }
             b"lowerdir+" | b"datadir+" => {
+                self.list = None;
                 let bare: Vec<u8> = unescape(value).collect();
                 self.settings.push(directory(key, &bare, value));
             }
@@ -249,7 +268,9 @@ impl Plan {
 fn malformed(what: Malformed, list: &[u8]) -> Vec<u8> {
     let what = match what {
         Malformed::Empty => "the name of a layer is empty",
-        Malformed::DataOnly => "data-only layers ('::') are not supported yet",
+        Malformed::DataOnly => {
+            "data-only layers ('::') in a list of more than 255 bytes are not supported"
+        }
         Malformed::Backslash => "nothing follows the last backslash",
     };
     let mut text = format!("lowerdir: {what}: ").into_bytes();
@@ -305,12 +326,27 @@ mod tests {
 
     #[test]
     fn malformed_lists() {
-        for list in ["", ":", ":/a", "/a:", "/a::/b", "/a:::/b", "/a\\"] {
+        for list in ["", ":", ":/a", "/a:", "/a\\"] {
             let options = format!("lowerdir={list}");
             assert!(Plan::new(options.as_bytes()).is_err(), "{list:?}");
         }
-        let said = Plan::new(b"lowerdir=/a::/data").unwrap_err();
+        let long = format!("lowerdir=/a::/{}", "x".repeat(LONGEST));
+        let said = Plan::new(long.as_bytes()).unwrap_err();
         assert!(String::from_utf8(said).unwrap().contains("data-only"));
+    }
+
+    #[test]
+    fn lists_as_they_are() {
+        let list = |options: &str| plan(options).list.map(|l| String::from_utf8(l).unwrap());
+        assert_eq!(list(r"lowerdir=/a\:b:/c").as_deref(), Some(r"/a\:b:/c"));
+        assert_eq!(list("lowerdir=/a,lowerdir=/b").as_deref(), Some("/b"));
+        assert_eq!(list("lowerdir=/a,lowerdir+=/b"), None);
+        assert_eq!(list("lowerdir=/a,datadir+=/b"), None);
+        assert_eq!(list(&format!("lowerdir=/{}", "x".repeat(LONGEST))), None);
+        // Data-only layers are the kernel's to take or to refuse.
+        let value = b"/a::/data".to_vec();
+        let whole = Setting::Directory(b"lowerdir".into(), value.clone(), value);
+        assert_eq!(plan("lowerdir=/x,lowerdir=/a::/data").settings, [whole]);
     }
 
     #[test]
