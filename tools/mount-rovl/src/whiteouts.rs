@@ -71,30 +71,37 @@ fn mark(name: &OsStr) -> Mark<'_> {
 /// Nothing is followed out of it, also if somebody changes it meanwhile: who mounts may do more
 /// than who owns the layer.
 pub fn convert(layer: &Path, part: Part, names: &Names) -> Result<Option<OwnedFd>, Vec<u8>> {
-    // What is not there, or cannot be read, is the kernel's to refuse, in its words.
-    let Ok(root) = openat(CWD, layer, FLAGS - OFlags::NOFOLLOW, Mode::empty()) else {
-        return Ok(None);
+    let root = match openat(CWD, layer, FLAGS - OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(root) => root,
+        Err(e @ (Errno::MFILE | Errno::NFILE)) => return Err(failed(layer, e)),
+        // What is not there, or cannot be read, is the kernel's to refuse, in its words.
+        Err(_) => return Ok(None),
     };
-    let Ok(Some(holder)) = holder(&root) else {
-        return Ok(None);
+    let holder = match holder(&root) {
+        Ok(Some(holder)) => holder,
+        Ok(None) | Err(Errno::ACCESS | Errno::XDEV) => return Ok(None),
+        Err(e) if is_gone(e) => return Ok(None),
+        Err(e) => return Err(failed(layer, e)),
     };
+    // Who may not read it can look through the layer each time.
+    let marked = openat(&holder, c".", FLAGS, Mode::empty()).ok();
     // Another directory may be put in the place of the layer: the mark is for this one.
-    let done = fstat(&root)
-        .map_err(|e| failed(layer, e))?
-        .st_ino
-        .to_string();
+    let stat = fstat(&root).map_err(|e| failed(layer, e))?;
+    let done = stat.st_ino.to_string();
+    // Into an upper layer others may write such files again.
+    let marked = marked.filter(|_| part == Part::Lower);
     let mut value = [0; 32];
-    if part == Part::Lower
-        && fgetxattr(&holder, names.done, &mut value[..])
+    let is_done = marked.as_ref().is_some_and(|marked| {
+        fgetxattr(marked, names.done, &mut value[..])
             .is_ok_and(|len| value.get(..len) == Some(done.as_bytes()))
-    {
+    });
+    if is_done {
         return Ok(Some(root));
     }
     walk(&root, layer, names)?;
-    // Into an upper layer others may write such files again.
-    if part == Part::Lower {
+    if let Some(marked) = marked {
         // Without it, it is looked through again.
-        let _ = fsetxattr(&holder, names.done, done.as_bytes(), XattrFlags::empty());
+        let _ = fsetxattr(marked, names.done, done.as_bytes(), XattrFlags::empty());
     }
     Ok(Some(root))
 }
@@ -123,7 +130,7 @@ fn identity(stat: &Stat) -> (u64, u64) {
 /// The directory that holds this one, if it is a layer of containers/storage: `overlay/ID/diff`,
 /// and a file `overlay/ID/link`.
 fn holder(root: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
-    let holder = openat2(root, "..", FLAGS, Mode::empty(), UP)?;
+    let holder = openat2(root, "..", FLAGS | OFlags::PATH, Mode::empty(), UP)?;
     let store = openat2(&holder, "..", FLAGS | OFlags::PATH, Mode::empty(), UP)?;
     let is = |dir: &OwnedFd, name: &str, expected: &OwnedFd| -> Result<bool, Errno> {
         let there = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
