@@ -392,9 +392,33 @@ fn overlay_by_the_helper(t: &T) {
         assert_eq!(seen.fstype, "overlay");
         sys::umount(&d.mnt()).works();
     };
+    // A short one is shown as it was given.
+    let mount_short = |list: &str| {
+        d.fresh();
+        let out = std::process::Command::new(&as_overlay)
+            .args(["none", "m", "-o", &format!("lowerdir={list}")])
+            .current_dir(&d.at)
+            .output()
+            .expect("the helper");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        if out.status.success() {
+            let options = see(&d.mnt()).options;
+            assert!(options.contains(&format!("lowerdir={list}")), "{options}");
+            sys::umount(&d.mnt()).works();
+        }
+        (out.status.success(), said)
+    };
     mount();
+    for list in ["l1:l2", "l1::l2"] {
+        let (works, said) = mount_short(list);
+        assert!(works, "{said}");
+    }
     let _taken = Taken::new(t);
     mount();
+    let (works, said) = mount_short("l1:l2");
+    assert!(works, "{said}");
+    let (works, said) = mount_short("l1::l2");
+    assert!(!works && said.contains("data-only"), "{said}");
 }
 
 fn helper(t: &T) -> PathBuf {
@@ -491,6 +515,11 @@ fn mount_program(t: &T) {
         assert!(said.contains(key), "{option}: {said}");
         assert_names(d.mnt(), &[]);
     }
+    let version = std::process::Command::new(&helper)
+        .arg("--version")
+        .output()
+        .expect("the helper");
+    assert!(version.status.success() && version.stdout.starts_with(b"mount.rovl "));
     let (works, said) = call_as_program(&helper, &d.at, "lowerdir=l1:missing,upperdir=u,workdir=w");
     assert!(!works && said.contains("missing"), "{said}");
 }
@@ -564,6 +593,16 @@ fn mount_program_converts_whiteouts(t: &T) {
         look();
         sys::umount(&d.mnt()).works();
     }
+    // fuse-overlayfs leaves some in an upper directory.
+    d.fresh();
+    Tree::new(d.at.join("u")).file(".wh.stays", "");
+    as_layers(&d.at, &["u"]);
+    let (works, said) = call_as_program(&helper, &d.at, layers);
+    assert!(works && said.is_empty(), "{said}");
+    assert_names(d.mnt(), &["anew", "d", "opaque", "replaced"]);
+    sys::umount(&d.mnt()).works();
+    crate::tree::assert_whiteout(d.at.join("overlay/u/diff/stays"));
+    sys::unlink(d.at.join("u")).works();
     // For all that read the kernel's format.
     d.fresh();
     d.mount_each("overlay", &[]).works();
