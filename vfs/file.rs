@@ -304,7 +304,7 @@ static_assert!(size_of::<Backings>() == size_of::<*mut c_void>());
 impl Backings {
     const TWO: usize = 1;
 
-    pub(crate) fn new(first: ARef<File>) -> Self {
+    pub(super) fn new(first: ARef<File>) -> Self {
         // INVARIANT: the reference is counted, and an aligned address.
         Self(Atomic::new(ARef::into_raw(first).as_ptr().cast()))
     }
@@ -508,7 +508,7 @@ pub(crate) fn may_open_noatime(path: Path<'_>) -> Result<bool> {
 }
 
 /// `FMODE_CAN_ODIRECT`: the filesystem of an open file offers direct I/O.
-pub(crate) fn can_direct_io(file: &File) -> bool {
+pub(super) fn can_direct_io(file: &File) -> bool {
     // SAFETY: the file is open, so its mode does not change any more.
     unsafe { (*file.as_ptr()).f_mode & b::FMODE_CAN_ODIRECT != 0 }
 }

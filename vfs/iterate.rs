@@ -229,8 +229,9 @@ pub(crate) fn pass_all(
 
 /// Passes entries of `dir` on to `out`, from the position of `out` on and with
 /// the positions of `dir`, until there is no room, `decide` stops, or there are
-/// no more. Returns whether it has seen that there are no more. Whoever reads comes again until he gets none, so a filesystem that hands
-/// out a part is asked for more only if none of that was passed on.
+/// no more. Returns whether it has seen that there are no more. Whoever reads comes again
+/// until he gets none, so a filesystem that hands out a part is asked for more only if
+/// none of that was passed on.
 ///
 /// `decide` runs as `visit` of [`for_each_entry`] does.
 ///

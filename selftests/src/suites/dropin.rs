@@ -124,8 +124,8 @@ impl Dirs {
         sys::mount("none", &self.mnt(), fstype, flags, all.as_bytes())
     }
 
-    /// By the new one, layer by layer.
-    fn mount_each(&self, fstype: &str, options: &[&str]) -> Res<()> {
+    /// A configuration with the lower layers, one by one, and options.
+    fn lowers(&self, fstype: &str, options: &[&str]) -> Res<FsContext> {
         let fc = FsContext::open(fstype)?;
         for name in ["l1", "l2"] {
             fc.string("lowerdir+", self.at.join(name))?;
@@ -136,6 +136,12 @@ impl Dirs {
                 None => fc.flag(option)?,
             }
         }
+        Ok(fc)
+    }
+
+    /// By the new one, layer by layer.
+    fn mount_each(&self, fstype: &str, options: &[&str]) -> Res<()> {
+        let fc = self.lowers(fstype, options)?;
         fc.string("upperdir", self.at.join("u"))?;
         fc.string("workdir", self.at.join("w"))?;
         fc.create()?;
@@ -144,16 +150,7 @@ impl Dirs {
 
     /// Layers that are only read; `workdir` all the same.
     fn mount_lowers(&self, fstype: &str, options: &[&str]) -> Res<()> {
-        let fc = FsContext::open(fstype)?;
-        for name in ["l1", "l2"] {
-            fc.string("lowerdir+", self.at.join(name))?;
-        }
-        for option in options {
-            match option.split_once('=') {
-                Some((key, value)) => fc.string(key, value)?,
-                None => fc.flag(option)?,
-            }
-        }
+        let fc = self.lowers(fstype, options)?;
         fc.string("workdir", self.at.join("w"))?;
         fc.create()?;
         fc.attach(&self.mnt(), false)
@@ -700,7 +697,10 @@ fn parameters(t: &T) {
     }
     unload_soon(t);
     // As modprobe.d has it for overlay: no reason to have neither. It is said.
+    t.kernel_log();
     load_with(t, c"metacopy=Y").works();
+    let log = t.kernel_log().join("\n");
+    assert!(log.contains("'metacopy'"), "{log}");
     assert_text(at.join("metacopy"), "N\n");
     sys::write_file(at.join("metacopy"), "Y").fails(Errno::OPNOTSUPP);
     unload_soon(t);
