@@ -108,6 +108,8 @@ CONTAINERS = (
     Suite("podman", ("ext4.native", "ext4.program", "ext4.rootless", "ext4.rootless_program"),
           containers=True, timeout=10800),
     Suite("sandbox", ("ext4",), containers=True),
+    Suite("systemd", ("ext4",), containers=True),
+    Suite("schroot", ("ext4",), containers=True),
     Suite("containerd", ("ext4",), containers=True, timeout=7200),
     Suite("docker", ("ext4",), containers=True, timeout=7200),
 )

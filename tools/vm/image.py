@@ -40,7 +40,7 @@ CONFORMANCE_OFFLINE = ("libcatalyst-perl",)
 # What runs containers, and what is used in its place where only overlay is known.
 CONTAINER_PACKAGES = tuple((
     "bubblewrap buildah busybox-static conmon containerd crun docker-cli docker.io fuse-overlayfs "
-    "netavark podman runc skopeo systemd-container uidmap"
+    "netavark podman runc schroot skopeo systemd-container uidmap"
 ).split())
 
 # Sources of modules that tests and sessions may need; the rest of Debian's is
