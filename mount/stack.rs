@@ -370,8 +370,8 @@ fn mark_in_use(role: Role, given: &Given, log: &Log<'_>) -> Result<InUseMark> {
         refuse!(
             log,
             EBUSY,
-            "{} {} is in use as upperdir or workdir of a mount of another filesystem type (overlay, or rovl by \
-             its other name)",
+            "{} {} is in use as upperdir or workdir of a mount of another filesystem type \
+             (overlay, or rovl by its other name)",
             role,
             Quoted(&given.name)
         )

@@ -6,9 +6,9 @@
 //! What is being made lies in `work/` below the directory given as `workdir`,
 //! as with overlayfs. It is made afresh at each mount: what a mount that
 //! ended without an unmount has left there is removed, and nothing else is. That are
-//! names as they give them (`#` and a number), where a directory may have whiteouts in it. With anything
-//! else in it `work/` is somebody's own, who has named the wrong directory: the mount is
-//! refused, and all stays as it is.
+//! names as they give them (`#` and a number), where a directory may have whiteouts in it.
+//! With anything else in it `work/` is somebody's own, who has named the wrong directory: the
+//! mount is refused, and all stays as it is.
 
 use super::{refuse, Quoted, Reason};
 use crate::vfs::compat::{ENODATA, ENOTEMPTY, EOPNOTSUPP};

@@ -10,7 +10,7 @@ use super::{
     dir_ops::{self, DirOperations},
 };
 use core::mem::transmute;
-use kernel::{error::Error, ffi::c_int, types::Opaque};
+use kernel::{error::Error, ffi::c_int};
 
 /// Error codes that `kernel::error::code` has from 7.3 on.
 macro_rules! codes {
@@ -37,7 +37,7 @@ pub(super) const THIS_MODULE: *mut b::module = this_module();
 const fn this_module() -> *mut b::module {
     #[allow(improper_ctypes)] // only its address is taken
     extern "C" {
-        static __this_module: Opaque<b::module>;
+        static __this_module: kernel::types::Opaque<b::module>;
     }
     (&raw const __this_module).cast_mut().cast()
 }

@@ -25,6 +25,7 @@ bool rovl_may_warn(void)
 
 	return __ratelimit(&limit);
 }
+
 struct inode *rovl_d_inode_rcu(const struct dentry *dentry) { return d_inode_rcu(dentry); }
 bool rovl_d_is_negative(const struct dentry *dentry) { return d_is_negative(dentry); }
 bool rovl_d_can_lookup(const struct dentry *dentry) { return d_can_lookup(dentry); }
@@ -42,21 +43,25 @@ bool rovl_d_same_name(const struct dentry *a, const struct dentry *b)
 	read_sequnlock_excl(&rename_lock);
 	return same;
 }
+
 void rovl_d_set_flags(struct dentry *dentry, unsigned int flags)
 {
 	spin_lock(&dentry->d_lock);
 	dentry->d_flags |= flags;
 	spin_unlock(&dentry->d_lock);
 }
+
 bool rovl_d_revalidates_keys_only(const struct dentry *dentry)
 {
 	return dentry->d_op && dentry->d_op->d_revalidate == fscrypt_d_revalidate;
 }
+
 struct dentry *rovl_dget(struct dentry *dentry) { return dget(dentry); }
 struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type)
 {
 	return d_real(dentry, type);
 }
+
 void rovl_file_start_write(struct file *file) { file_start_write(file); }
 void rovl_file_end_write(struct file *file) { file_end_write(file); }
 void rovl_sb_start_write(struct super_block *sb) { sb_start_write(sb); }
@@ -69,20 +74,24 @@ bool rovl_inode_is_open_for_write(const struct inode *inode)
 {
 	return inode_is_open_for_write(inode);
 }
+
 int rovl_get_write_access(struct inode *inode) { return get_write_access(inode); }
 void rovl_put_write_access(struct inode *inode) { put_write_access(inode); }
 int rovl_verify_read(struct file *file, loff_t pos, size_t len)
 {
 	return rw_verify_area(READ, file, &pos, len);
 }
+
 int rovl_verify_write(struct file *file, loff_t pos, size_t len)
 {
 	return rw_verify_area(WRITE, file, &pos, len);
 }
+
 bool rovl_inode_is_new(struct inode *inode)
 {
 	return inode_state_read_once(inode) & I_NEW;
 }
+
 struct mnt_idmap *rovl_mnt_idmap(const struct vfsmount *mnt) { return mnt_idmap(mnt); }
 bool rovl_is_idmapped_mnt(const struct vfsmount *mnt) { return is_idmapped_mnt(mnt); }
 const struct cred *rovl_override_creds(const struct cred *cred) { return override_creds(cred); }
@@ -93,6 +102,7 @@ void rovl_cred_set_fs_owner(struct cred *cred, kuid_t uid, kgid_t gid)
 	cred->fsuid = uid;
 	cred->fsgid = gid;
 }
+
 void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from,
 			   const struct vfsmount *mnt)
 {
@@ -107,19 +117,23 @@ void rovl_cred_take_fs_ids(struct cred *cred, const struct cred *from,
 		cred->fsgid = from->fsgid;
 	}
 }
+
 void rovl_cred_drop_sys_resource(struct cred *cred)
 {
 	cap_lower(cred->cap_effective, CAP_SYS_RESOURCE);
 }
+
 bool rovl_cred_capable_sys_resource(const struct cred *cred)
 {
 	return cap_raised(cred->cap_effective, CAP_SYS_RESOURCE);
 }
+
 bool rovl_current_maps(kuid_t uid, kgid_t gid)
 {
 	return kuid_has_mapping(current_user_ns(), uid) &&
 	       kgid_has_mapping(current_user_ns(), gid);
 }
+
 struct user_namespace *rovl_init_user_ns(void) { return &init_user_ns; }
 struct posix_acl *rovl_posix_acl_dup(struct posix_acl *acl) { return posix_acl_dup(acl); }
 void rovl_posix_acl_release(struct posix_acl *acl) { posix_acl_release(acl); }
@@ -129,22 +143,26 @@ struct kmem_cache *rovl_kmem_cache_create(const char *name, unsigned int size,
 	return kmem_cache_create(name, size, 0,
 				 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
 }
+
 void *rovl_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache)
 {
 	return alloc_inode_sb(sb, cache, GFP_KERNEL);
 }
+
 void rovl_end_creating(struct dentry *child) { end_creating(child); }
 void rovl_end_removing(struct dentry *child) { end_removing(child); }
 int rovl_vfs_whiteout(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry)
 {
 	return vfs_whiteout(idmap, dir, dentry);
 }
+
 dev_t rovl_inode_rdev(const struct inode *inode) { return inode->i_rdev; }
 bool rovl_sb_can_tmpfile(const struct inode *dir) { return dir->i_op->tmpfile; }
 void rovl_logfc(struct fs_context *fc, char level, const char *text)
 {
 	logfc(fc->log.log, fc->log.prefix, level, "%s", text);
 }
+
 bool rovl_fatal_signal_pending(void) { return fatal_signal_pending(current); }
 bool rovl_signal_pending(void) { return signal_pending(current); }
 unsigned int rovl_hold_signals(sigset_t *saved)
@@ -161,6 +179,7 @@ unsigned int rovl_hold_signals(sigset_t *saved)
 	sigprocmask(SIG_BLOCK, &held, saved);
 	return no_notify_signal_save();
 }
+
 void rovl_release_signals(sigset_t *saved, unsigned int flags)
 {
 	no_notify_signal_restore(flags);
@@ -182,11 +201,13 @@ const char *rovl_get_link(struct dentry *dentry, struct delayed_call *done)
 		return ERR_PTR(-EINVAL);
 	return vfs_get_link(dentry, done);
 }
+
 void rovl_do_delayed_call(struct delayed_call *call) { do_delayed_call(call); }
 void rovl_set_delayed_kfree(struct delayed_call *call, void *data)
 {
 	set_delayed_call(call, kfree_link, data);
 }
+
 bool rovl_sb_rdonly(const struct super_block *sb) { return sb_rdonly(sb); }
 bool rovl_mnt_readonly(const struct vfsmount *mnt) { return __mnt_is_readonly(mnt); }
 bool rovl_sb_has_encoding(const struct super_block *sb) { return sb_has_encoding(sb); }
@@ -250,6 +271,7 @@ void rovl_posix_acl_seen(struct mnt_idmap *idmap, const struct super_block *sb,
 								    entry->e_gid));
 	}
 }
+
 void rovl_acl_dont_cache(struct inode *inode)
 {
 #ifdef CONFIG_FS_POSIX_ACL
@@ -262,16 +284,19 @@ bool rovl_can_decode_fh(const struct super_block *sb)
 {
 	return exportfs_can_decode_fh(sb->s_export_op);
 }
+
 void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,
 		      struct timespec64 *mtime)
 {
 	*atime = inode_get_atime(inode);
 	*mtime = inode_get_mtime(inode);
 }
+
 void rovl_current_fs_ids(kuid_t *uid, kgid_t *gid)
 {
 	current_fsuid_fsgid(uid, gid);
 }
+
 static bool have_same_times(const struct inode *a, const struct inode *b)
 {
 	struct timespec64 of_a[] = { inode_get_atime(a), inode_get_mtime(a), inode_get_ctime(a) };
@@ -311,6 +336,7 @@ void rovl_drop_nlink(struct inode *inode)
 		drop_nlink(inode);
 	spin_unlock(&inode->i_lock);
 }
+
 int rovl_sync_filesystem(struct super_block *sb)
 {
 	int err;

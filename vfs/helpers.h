@@ -120,6 +120,7 @@ struct rovl_layout_entry {
 	const char *name;
 	size_t value;
 };
+
 extern const struct rovl_layout_entry rovl_layout[];
 extern const size_t rovl_layout_len;
 extern const struct fs_context rovl_layout_fs_context;

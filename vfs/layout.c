@@ -389,5 +389,6 @@ const struct fs_context rovl_layout_fs_context = {
 	.purpose = FS_CONTEXT_FOR_RECONFIGURE,
 	.oldapi = true,
 };
+
 const struct fs_parameter rovl_layout_fs_parameter = { .type = fs_value_is_file };
 const struct file_kattr rovl_layout_file_kattr = { .flags_valid = true };

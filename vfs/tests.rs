@@ -13,7 +13,7 @@ fn errno<T>(result: Result<T>) -> i32 {
 }
 
 #[kunit_tests(rovl_vfs)]
-mod tests {
+mod refused {
     use super::*;
     use crate::vfs::{
         attr::{Attributes, Stat},
