@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 .PHONY: all module env shell run check check-stress check-conformance \
 	check-differential check-fuzz check-programs bench fuzz mount.rovl \
-	helper_install deb check-packages rustfmt rustfmtcheck clippy doc \
+	helper_install deb check-packages rustfmt rustfmtcheck clippy doc intree check-intree \
 	modules_install clean distclean update-kernel status prune help FORCE
 
 KERNEL ?= stock
@@ -165,6 +165,22 @@ check-fuzz: module
 	@ROVL_SEED=$(or $(SEED),$(ROVL_SEED)) $(IN) python3 tools/check.py --kernel $(KERNEL) \
 		--test $(or $(T),fuzz.random) --minutes $(or $(MINUTES),10)
 
+# --- into a kernel source ---------------------------------------------------
+
+# Who signs the patches off is whom git knows on this machine.
+AUTHOR ?= $(shell git var GIT_AUTHOR_IDENT | sed 's/>.*/>/')
+INTREE = ROVL_BIND='$(abspath $(SOURCE))' $(IN) tools/intree --author '$(AUTHOR)'
+
+intree: env
+	$(if $(SOURCE),,$(error which kernel? make intree SOURCE=DIR))
+	@$(INTREE) $(if $(QUICK),-n) '$(abspath $(SOURCE))'
+
+check-intree:
+	@$(ENV) kernel debug
+	@$(IN) tools/intree --author '$(AUTHOR)' -n -o build/intree \
+		"$$($(ENV) path source)"
+	@$(IN) tools/check_intree.sh build/intree build/intree.work $(if $(QUICK),last)
+
 # --- the rest ---------------------------------------------------------------
 
 RUSTFMT = $(IN) rustfmt --edition 2021 \
@@ -209,6 +225,9 @@ help:
 	@echo '                        in build; make helper_install (DESTDIR=) installs it'
 	@echo '  make deb              Debian packages in build/deb: rovl-dkms, rovl-tools, and the'
 	@echo '                        module for the stock kernel (KEY=FILE CERT=FILE sign it)'
+	@echo '  make intree SOURCE=DIR   put it into fs/rovl of an unpacked kernel source, as patches,'
+	@echo '                        which are also in build/intree (QUICK=1: leave DIR alone);'
+	@echo '                        make check-intree builds each of them'
 	@echo '  make clean            remove what was built here (not the cache)'
 	@echo
 	@echo 'Running:'
