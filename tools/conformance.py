@@ -107,6 +107,8 @@ SUITES = (
 CONTAINERS = (
     Suite("podman", ("ext4.native", "ext4.program", "ext4.rootless", "ext4.rootless_program"),
           containers=True, timeout=10800),
+    Suite("podman-more", ("ext4",), env=(("PODMAN_CROWD", "50"),), containers=True,
+          memory=6144, timeout=10800),
     Suite("sandbox", ("ext4",), containers=True),
     Suite("systemd", ("ext4",), containers=True),
     Suite("schroot", ("ext4",), containers=True),
