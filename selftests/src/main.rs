@@ -31,6 +31,7 @@ mod differential;
 mod env;
 mod fuse;
 mod log_writes;
+mod memory;
 mod pause;
 mod plain;
 mod process;
