@@ -169,16 +169,15 @@ check-fuzz: module
 
 # Who signs the patches off is whom git knows on this machine.
 AUTHOR ?= $(shell git var GIT_AUTHOR_IDENT | sed 's/>.*/>/')
-INTREE = ROVL_BIND='$(abspath $(SOURCE))' $(IN) tools/intree --author '$(AUTHOR)'
+INTREE = $(IN) tools/intree --author '$(AUTHOR)'
 
 intree: env
 	$(if $(SOURCE),,$(error which kernel? make intree SOURCE=DIR))
-	@$(INTREE) $(if $(QUICK),-n) '$(abspath $(SOURCE))'
+	@ROVL_BIND='$(abspath $(SOURCE))' $(INTREE) $(if $(QUICK),-n) '$(abspath $(SOURCE))'
 
 check-intree:
 	@$(ENV) kernel debug
-	@$(IN) tools/intree --author '$(AUTHOR)' -n -o build/intree \
-		"$$($(ENV) path source)"
+	@$(INTREE) -n "$$($(ENV) path source)"
 	@$(IN) tools/check_intree.sh build/intree build/intree.work $(if $(QUICK),last)
 
 # --- the rest ---------------------------------------------------------------

@@ -138,7 +138,7 @@ What a maintainer may want elsewhere:
 """
 
 
-def numbered(path: str) -> str:
+def in_fs_rovl(path: str) -> str:
     """The place in the tree of a file that goes to fs/rovl."""
     return "fs/rovl/" + ("Makefile" if path == "Kbuild" else path)
 
@@ -251,11 +251,11 @@ def states(top: Path, tree: Path, who: str) -> Iterator[tuple[Patch, dict[str, s
                 raise ValueError(f"no such file: {pattern}")
             for path in found:
                 name = path.relative_to(top).as_posix()
-                files[numbered(name)] = source(name)
-        files[numbered(ROOT)] = crate_root(source(ROOT), patch.rooms)
-        files[numbered(VFS)] = vfs_root(source(VFS), patch.vfs)
+                files[in_fs_rovl(name)] = source(name)
+        files[in_fs_rovl(ROOT)] = crate_root(source(ROOT), patch.rooms)
+        files[in_fs_rovl(VFS)] = vfs_root(source(VFS), patch.vfs)
         if number == 0:
-            files[numbered("Kbuild")] = without_extmod(source("Kbuild"))
+            files[in_fs_rovl("Kbuild")] = without_extmod(source("Kbuild"))
             old = {name: (tree / name).read_text(encoding="utf-8") for name in TOUCHED}
             files["fs/Kconfig"] = after(old["fs/Kconfig"], 'source "fs/overlayfs/Kconfig"\n',
                                         'source "fs/rovl/Kconfig"\n')
