@@ -32,6 +32,7 @@ sys.path.insert(0, str(TOP / "tools"))
 import circles  # noqa: E402
 import conformance  # noqa: E402
 import fuzz  # noqa: E402
+import messages  # noqa: E402
 import models  # noqa: E402
 import package_checks  # noqa: E402
 import rooms  # noqa: E402
@@ -138,6 +139,12 @@ def check_rooms() -> None:
         raise CheckError("\n".join(found))
 
 
+def check_messages() -> None:
+    """Each message that can be seen is answered in the documentation, as it is."""
+    if found := messages.faults(TOP):
+        raise CheckError("\n".join(found))
+
+
 def check_stack(kernel: str) -> None:
     """No large frame, and no deep chain of them."""
     if kernel != "stock":
@@ -189,6 +196,7 @@ def host_checks(kernel: str) -> list[tuple[str, Check]]:
         ("source.clippy", lambda: check_lints(kernel)),
         ("source.licenses", check_licenses),
         ("source.rooms", check_rooms),
+        ("source.messages", check_messages),
         ("source.stack", lambda: check_stack(kernel)),
         ("selftests.circles", lambda: check_circles(circles.selftests(TOP))),
         ("selftests.rustfmt", check_selftests_format),

@@ -277,7 +277,8 @@ def check_prebuilt() -> str:
         command("cp", "-a", base() / "root", root)
         make_guest(root)
         in_root(root, repo, f""". /repo/common.sh; how=(--no-install-recommends)
-            use_archive; install linux-image-{old} autopkgtest""", log=RESULTS / "system.log")
+            use_archive; install linux-image-{old} autopkgtest dpkg-dev""",
+                log=RESULTS / "system.log")
         disk = directory / "system"
         with open(disk, "wb") as handle:
             handle.truncate(DISK_SIZE)

@@ -17,11 +17,13 @@ same() { [ "$1" = "$2" ] || fail "expected \"$2\", got \"$1\""; }
 use_archive() {
 	echo 'deb [trusted=yes] file:/repo ./' >/etc/apt/sources.list
 	rm -f /etc/apt/sources.list.d/*
-	x apt-get -q -o APT::Sandbox::User=root update
+	apt_get update
 }
-install() {
-	x apt-get -q -y -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 "${how[@]}" install "$@" </dev/null
+# A terminal would get a line for each percent.
+apt_get() {
+	x apt-get -q -y -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 "$@" </dev/null 2>&1 | cat
 }
+install() { apt_get "${how[@]}" install "$@"; }
 how=()
 
 # All names of the system but those that any installation changes.
