@@ -441,8 +441,9 @@ impl<'a> Place<'a> {
                     .and_then(|mut name| name.remove()),
                 true => self.replace_by_whiteout(access, &made, &listing::NOTHING),
             };
-            if removed.is_err() {
-                pr_warn!("cannot take back what was created and has no inode\n");
+            if let Err(e) = removed {
+                let what = "cannot take back what was created and has no inode";
+                self.upper.warn(&self.name, what, e);
             }
             self.changed();
         })?;
@@ -679,9 +680,10 @@ impl<'a> Rename<'a> {
             let removed = access
                 .lock_name(old.upper_dir, &old.name)
                 .and_then(|mut name| name.remove());
-            if removed.is_err() {
+            if let Err(e) = removed {
                 // The rename is done. This hides a name that nothing below has.
-                pr_warn!("a whiteout stays where a directory was renamed away\n");
+                let what = "a whiteout stays where a directory was renamed away";
+                old.upper.warn(&old.name, what, e);
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 use core::ops::Deref;
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{prelude::*, str::BStr, sync::atomic::Relaxed};
 
 /// Reads the opaque mark of a directory of a layer, as the mounter.
 pub(crate) fn opacity(names: &Names, dir: Path<'_>) -> Result<Option<Opacity>> {
@@ -196,6 +196,18 @@ impl Upper {
         TempName::new(self.serial.fetch_add(1, Relaxed))
     }
 
+    /// Tells of what could not be done after all, and is no error of who asked: with the name
+    /// that it was about, and the layer by which the mount is known.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn warn(&self, name: &[u8], what: &str, why: Error) {
+        if vfs::may_warn() {
+            let [name, layer] = [name, self.layer.name.to_bytes()].map(BStr::from_bytes);
+            let errno = why.to_errno();
+            pr_warn!("{}: {}, error {} in layer {}\n", name, what, errno, layer);
+        }
+    }
+
     /// Removes what was made under a temporary name and came to nothing. There
     /// is nobody to tell if that fails; the next mount sweeps it.
     pub(crate) fn remove_temp(&self, access: &mut WriteAccess<'_>, name: &[u8]) {
@@ -221,7 +233,7 @@ impl Upper {
                 None => Ok(()),
             });
         if let Err(e) = removed {
-            pr_warn!("cannot remove a leftover in work/: {:?}\n", e);
+            self.warn(name, "cannot remove a leftover in work/", e);
         }
     }
 
@@ -271,7 +283,7 @@ pub(crate) fn replace(
         .and_then(|mut rename| rename.rename());
     match (moved, emptied) {
         // The whiteout is in place, and the directory in `work/`.
-        (Ok(()), Some(emptied)) => remove_dir(upper, access, names, &temp, emptied),
+        (Ok(()), Some(emptied)) => remove_dir(upper, access, names, (&temp, name), emptied),
         (Ok(()), None) => {}
         (Err(e), _) => {
             upper.remove_temp(access, &temp);
@@ -298,22 +310,23 @@ fn move_away(
         .lock_rename((parent, name), (&upper.work, &temp), RenameFlags::WHITEOUT)?
         .rename()?;
     match emptied {
-        Some(emptied) => remove_dir(upper, access, names, &temp, emptied),
+        Some(emptied) => remove_dir(upper, access, names, (&temp, name), emptied),
         None => upper.remove_temp(access, &temp),
     }
     Ok(())
 }
 
-/// Removes a directory under a temporary name, and the whiteouts in it.
+/// Removes a directory under a temporary name, which was `name` before, and the whiteouts
+/// in it.
 fn remove_dir(
     upper: &Upper,
     access: &mut WriteAccess<'_>,
     names: &Names,
-    temp: &[u8],
+    (temp, name): (&[u8], &[u8]),
     emptied: Emptied<'_>,
 ) {
     if let Err(e) = clear(access, names, emptied) {
-        pr_warn!("cannot clear a directory in work/: {:?}\n", e);
+        upper.warn(name, "cannot clear this directory in work/", e);
     }
     upper.remove_temp(access, temp);
 }

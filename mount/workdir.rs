@@ -30,7 +30,7 @@ use crate::{
     whiteout,
 };
 use core::ptr;
-use kernel::{cred::Credential, error::Error, prelude::*, sync::aref::ARef};
+use kernel::{cred::Credential, error::Error, prelude::*, str::BStr, sync::aref::ARef};
 
 /// The directory in `workdir`.
 const WORK: &[u8] = b"work";
@@ -423,11 +423,23 @@ impl Preparation<'_> {
                     Some(_) => name.remove(),
                     None => Ok(()),
                 });
-            if removed.is_err() {
-                pr_warn!("cannot remove a leftover in work/\n");
+            if let Err(e) = removed {
+                self.leaves(name, e);
             }
         }
         can
+    }
+
+    /// What was tried out could not be removed. The next mount does it.
+    #[cold]
+    #[inline(never)]
+    fn leaves(&self, name: &[u8], e: Error) {
+        self.log.warn(fmt!(
+            "workdir {}: cannot remove '{}' from 'work', where it was tried out: {}",
+            Quoted(self.name),
+            BStr::from_bytes(name),
+            Reason(e)
+        ));
     }
 
     /// Says what the upper filesystem cannot do, and what is different for it.

@@ -11,6 +11,7 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::fuse::{Fuse, FuseTree};
 pub use crate::process::{exit_now, fork, pipe, try_wait, wait_for};
@@ -260,6 +261,22 @@ impl T {
     /// Kernel messages since the last call.
     pub fn kernel_log(&self) -> Vec<String> {
         self.log.take()
+    }
+
+    /// `call` leaves a line in the log that has all of these words. There are not more than
+    /// ten in five seconds.
+    #[track_caller]
+    pub fn assert_logs(&self, words: &[&str], call: impl Fn()) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            call();
+            let log = self.kernel_log();
+            if log.iter().any(|l| words.iter().all(|w| l.contains(w))) {
+                return;
+            }
+            assert!(Instant::now() < end, "no line with {words:?} in {log:#?}");
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 
     /// Runs `f` in a child process; its panic becomes ours.

@@ -6,13 +6,14 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::IFlags;
 use rustix::mount::MountFlags;
 
 use crate::env::{Fs, OwnFs, T};
 use crate::runner::Test;
 use crate::stack::Overlay;
 use crate::sys::{self, Errno, Expect, OFlags};
-use crate::tree::{assert_names, assert_text, is_whiteout, pattern, Tree};
+use crate::tree::{assert_names, assert_text, assert_whiteout, is_whiteout, pattern, Tree};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -31,6 +32,10 @@ pub fn tests() -> Vec<Test> {
         test!(lower_cannot_be_read),
         test!(size_limit_in_copy_up),
         test!(too_long_a_path),
+        test!(leftover_is_told),
+        test!(directory_not_cleared_is_told),
+        test!(whiteout_that_stays_is_told),
+        test!(creation_not_taken_back_is_told),
         test!(allocation_failures).long(5),
         test!(allocation_failures_in_a_nested_stack).long(5),
     ]
@@ -564,6 +569,171 @@ impl Numbered {
             run,
         }
     }
+}
+
+/// A name that is not to be printed as it is: to `/dev/kmsg` a backslash is such a one, too.
+const CONTROL: &str = "d\u{1b}[7m";
+const CONTROL_TOLD: &str = "d\\x5cx1b[7m: ";
+
+/// The end of a line about something in the upper layer.
+fn in_upper(o: &Overlay) -> String {
+    format!(" in layer {}", o.u("").display())
+}
+
+fn set_flag(at: impl AsRef<Path>, flag: IFlags, on: bool) {
+    let fd = sys::open(at, OFlags::RDONLY).works();
+    let mut flags = sys::get_flags(&fd).works();
+    flags.set(flag, on);
+    sys::set_flags(&fd, flags).works();
+}
+
+/// A directory that is appended to only loses no name.
+fn leftover_is_told(t: &T) {
+    t.better_than_overlay("its messages are others");
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.file("f", "x");
+        })
+        .mount();
+    sys::append_file(o.m("f"), "+").works();
+    set_flag(o.w("work"), IFlags::APPEND, true);
+    let words = ["rovl: #", ": cannot remove a leftover in work/, error -1"];
+    t.assert_logs(&[words[0], words[1], &in_upper(&o)], || {
+        sys::unlink(o.m("f")).fails(Errno::PERM);
+    });
+    assert_text(o.m("f"), "x+");
+    set_flag(o.w("work"), IFlags::APPEND, false);
+    assert_ne!(sys::names(o.w("work")).works(), [""; 0]);
+    o.remount();
+    o.assert_no_strays();
+    sys::unlink(o.m("f")).works();
+}
+
+/// Mounts as one who may not act as the owner of what is another's: in a directory with the
+/// sticky bit he removes only what is his.
+fn mount_without_fowner(o: &Overlay) {
+    use rustix::thread::{capabilities, set_capabilities, CapabilitySet};
+    let all = capabilities(None).expect("capget");
+    let mut fewer = all;
+    fewer.effective.remove(CapabilitySet::FOWNER);
+    set_capabilities(None, fewer).expect("capset");
+    let mounted = o.mount();
+    set_capabilities(None, all).expect("capset");
+    mounted.works();
+}
+
+/// More than `T::assert_logs` makes.
+const ROUNDS: usize = 30;
+
+fn directory_not_cleared_is_told(t: &T) {
+    t.better_than_overlay("its messages are others");
+    let dir = |i: usize| format!("d/{i}{CONTROL}");
+    let whiteout = |i: usize| format!("{}/w", dir(i));
+    let o = t
+        .stack()
+        .lower(|l| {
+            for i in 0..ROUNDS {
+                l.file(whiteout(i), "x");
+            }
+        })
+        .upper(|u| {
+            for i in 0..ROUNDS {
+                u.whiteout(&whiteout(i)).owner(&whiteout(i), 2000, 2000);
+                u.owner(&dir(i), 1000, 1000).mode(&dir(i), 0o1777);
+            }
+        })
+        .prepare();
+    mount_without_fowner(&o);
+    let round = std::cell::Cell::new(0);
+    let what = "cannot clear this directory in work/, error -1";
+    t.assert_logs(&[CONTROL_TOLD, what, &in_upper(&o)], || {
+        let i = round.replace(round.get() + 1);
+        // It is done all the same.
+        sys::rmdir(o.m(dir(i))).works();
+        assert_whiteout(o.u(dir(i)));
+        assert!(!sys::exists(o.m(dir(i))));
+    });
+    assert_ne!(sys::names(o.w("work")).works(), [""; 0]);
+    o.remount();
+    o.assert_no_strays();
+}
+
+fn whiteout_that_stays_is_told(t: &T) {
+    t.better_than_overlay("its messages are others");
+    let o = t
+        .stack()
+        .lower(|l| {
+            for i in 0..ROUNDS {
+                l.file(format!("new/{i}"), "x");
+            }
+        })
+        .upper(|u| {
+            for i in 0..ROUNDS {
+                let new = format!("new/{i}");
+                u.whiteout(&new).owner(&new, 2000, 2000);
+                u.dir(format!("old/{i}{CONTROL}"));
+            }
+            u.owner("old", 1000, 1000).mode("old", 0o1777);
+        })
+        .prepare();
+    mount_without_fowner(&o);
+    let round = std::cell::Cell::new(0);
+    let what = "a whiteout stays where a directory was renamed away, error -1";
+    t.assert_logs(&[CONTROL_TOLD, what, &in_upper(&o)], || {
+        let i = round.replace(round.get() + 1);
+        let old = format!("old/{i}{CONTROL}");
+        sys::rename(o.m(&old), o.m(format!("new/{i}"))).works();
+        assert_whiteout(o.u(&old));
+        assert!(!sys::exists(o.m(&old)));
+        assert_names(o.m(format!("new/{i}")), &[]);
+    });
+}
+
+/// A directory that is appended to only, and no memory for the inode.
+fn creation_not_taken_back_is_told(t: &T) {
+    t.better_than_overlay("its messages are others");
+    prepare_fault_injection(t);
+    let tmpfs = t.new_dir("tmpfs");
+    let none = MountFlags::empty();
+    sys::mount("none", &tmpfs, "tmpfs", none, b"size=64m").works();
+    let o = t
+        .stack()
+        .lower(|l| {
+            l.dir("d");
+        })
+        .upper_in(&tmpfs)
+        .mount();
+    sys::chmod(o.m("d"), 0o700).works();
+    set_flag(o.u("d"), IFlags::APPEND, true);
+    let nth = sys::open("/proc/thread-self/fail-nth", OFlags::RDWR).works();
+    let made = std::cell::Cell::new(0);
+    let what = ": cannot take back what was created and has no inode, error -1";
+    t.assert_logs(&["rovl: new", what, &in_upper(&o)], || {
+        for attempt in 1..ATTEMPTS {
+            let name = format!("d/new{}", made.replace(made.get() + 1));
+            sys::pwrite(&nth, attempt.to_string(), 0).works();
+            let result = sys::mkdir(o.m(&name), 0o700);
+            let left = sys::pread(&nth, 20, 0).unwrap_or_else(|_| b"unused".to_vec());
+            while sys::pwrite(&nth, "0", 0).is_err() {}
+            if let Err(e) = &result {
+                let errnos = [Errno::NOMEM, Errno::FAULT, Errno::NOSPC];
+                assert!(
+                    errnos.contains(&e.errno),
+                    "allocation {attempt}: {result:?}"
+                );
+            }
+            if left.first() != Some(&b'0') {
+                assert!(attempt > 3, "nothing was injected");
+                return;
+            }
+        }
+        panic!("it never got through");
+    });
+    set_flag(o.u("d"), IFlags::APPEND, false);
+    o.umount();
+    sys::umount(&tmpfs).works();
+    o.work_not_checked();
 }
 
 /// Every allocation of an operation fails once; then the tree is as before

@@ -6,7 +6,6 @@
 //! `metacopy=off`: these tests pass there.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::env::{mount_device, Fs, T};
 use crate::runner::Test;
@@ -102,22 +101,6 @@ fn assert_listed(t: &T, o: &Overlay, dir: &str, names: &[&str]) {
     }
 }
 
-/// `call` leaves a line in the log that has all of these words. There are not more than
-/// ten in five seconds.
-#[track_caller]
-fn assert_logs(t: &T, words: &[&str], call: impl Fn()) {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        call();
-        let log = t.kernel_log();
-        if log.iter().any(|l| words.iter().all(|w| l.contains(w))) {
-            return;
-        }
-        assert!(Instant::now() < end, "no line with {words:?} in {log:#?}");
-        std::thread::sleep(Duration::from_secs(1));
-    }
-}
-
 fn metacopy_is_refused(t: &T) {
     let o = stack(t)
         .lower(|l| {
@@ -139,7 +122,7 @@ fn metacopy_is_refused(t: &T) {
     for name in ["upper", "only", "top", "last", "d/f"] {
         assert_refused(&o, name, Errno::PERM);
     }
-    assert_logs(t, &["refusing to follow metacopy", "upper"], || {
+    t.assert_logs(&["refusing to follow metacopy", "upper"], || {
         let _ = sys::stat(o.m("upper"));
     });
     assert_listed(t, &o, "", &["d", "last", "only", "top", "upper"]);
@@ -326,7 +309,7 @@ fn redirect_is_refused(t: &T) {
         assert_refused(&o, name, Errno::PERM);
         sys::names(o.m(name)).map(drop).fails(Errno::PERM);
     }
-    assert_logs(t, &["refusing to follow redirect", "now"], || {
+    t.assert_logs(&["refusing to follow redirect", "now"], || {
         let _ = sys::stat(o.m("now"));
     });
     sys::stat(o.m("now/deleted")).fails(Errno::PERM);
@@ -656,7 +639,7 @@ fn protattr_with_unknown_letters(t: &T) {
             false => opened.works(),
         }
     }
-    assert_logs(t, &["protattr", "unknown"], || {
+    t.assert_logs(&["protattr", "unknown"], || {
         o.remount();
         sys::stat(o.m("unknown")).works();
     });
@@ -699,7 +682,7 @@ fn origin_that_is_malformed(t: &T) {
         assert_eq!(sys::stat(o.m(name)).works().st_ino, ino, "{name}");
         assert_text(o.m(name), name);
     }
-    assert_logs(t, &["origin"], || {
+    t.assert_logs(&["origin"], || {
         o.remount();
         sys::stat(o.m("magic")).works();
     });
