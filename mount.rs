@@ -250,8 +250,8 @@ pub(crate) struct Mounting {
     follows_redirects: bool,
     /// It was asked for; it is what is done anyway.
     uuid_null: bool,
-    /// Whether nothing need be durable, if that was said.
-    volatile: Option<bool>,
+    /// Whether nothing need be durable, if that was said, and by which option.
+    volatile: Option<(bool, &'static str)>,
     /// As whom the layers are accessed, once the options are complete.
     cred: Option<ARef<Credential>>,
 }
@@ -518,7 +518,7 @@ impl Mounting {
             match index {
                 REDIRECT_DIR => self.follows_redirects = value.to_bytes() == FOLLOW.as_bytes(),
                 UUID => self.uuid_null = value.to_bytes() == b"null",
-                FSYNC => self.volatile = Some(value.to_bytes() == VOLATILE.as_bytes()),
+                FSYNC => self.volatile = Some((value.to_bytes() == VOLATILE.as_bytes(), "fsync")),
                 _ => {}
             }
             return Ok(());
@@ -538,7 +538,7 @@ impl Mounting {
             (Opt::OverrideCreds, Value::Flag(false)) => {}
             (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
             (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
-            (Opt::Volatile, _) => self.volatile = Some(true),
+            (Opt::Volatile, _) => self.volatile = Some((true, VOLATILE)),
             (Opt::UserXattr, _) => self.userxattr = true,
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
@@ -556,8 +556,8 @@ impl Mounting {
         self.ignore_useless(log);
         if self.follows_redirects {
             log.warn(fmt!(
-                "redirects of the layers cannot be followed yet: what has one is refused, as \
-                 with redirect_dir=nofollow"
+                "option 'redirect_dir=follow': redirects of the layers cannot be followed yet, \
+                 what has one is refused as with redirect_dir=nofollow"
             ));
         }
         self.cred = Some(stack::check(self, log)?);
@@ -565,7 +565,7 @@ impl Mounting {
     }
 
     fn is_volatile(&self) -> bool {
-        self.volatile == Some(true)
+        self.volatile.is_some_and(|(volatile, _)| volatile)
     }
 
     /// What means nothing for this mount, and is no reason to refuse it.
@@ -573,11 +573,10 @@ impl Mounting {
         if self.upper.is_some() {
             return;
         }
-        if self.is_volatile() {
+        if let Some((_, option)) = self.volatile.take_if(|(volatile, _)| *volatile) {
             log.warn(fmt!(
-                "option 'volatile' means nothing without upperdir, it is ignored"
+                "option '{option}' means nothing without upperdir, it is ignored"
             ));
-            self.volatile = None;
         }
         // A mistake more often than not; but who says `overlay` wants what overlayfs does.
         if let (true, Some(work)) = (self.as_overlay, &self.work) {
@@ -668,9 +667,9 @@ impl Mounting {
             _ if self.userxattr && !shown.userxattr => "userxattr",
             // It was ignored without an upper layer, and is again.
             Self {
-                volatile: Some(volatile),
+                volatile: Some((volatile, option)),
                 ..
-            } if layers.upper.is_some() && *volatile != layers.is_volatile() => "fsync",
+            } if layers.upper.is_some() && *volatile != layers.is_volatile() => option,
             _ => "",
         };
         if !changed.is_empty() {

@@ -1420,6 +1420,11 @@ fn default_values_accepted(t: &T) {
     fc.flag("default_permissions").works();
     fc.flag("nooverride_creds").works();
     d.create(&fc).works();
+    let log = fc.log().join(" ");
+    assert_eq!(
+        log.contains("option 'redirect_dir=follow'"),
+        !t.is_overlay()
+    );
     fc.attach(&d.mnt, false).works();
     sys::write_file(d.mnt.join("f"), "x").works();
     sys::umount(&d.mnt).works();
@@ -1683,6 +1688,18 @@ fn remount_cannot_change_layers(t: &T) {
         let result = fsconfig_reconfigure(&fc.fd);
         assert_eq!(result, Err(Errno::INVAL), "another {key}");
         assert!(fc.log().join(" ").contains("cannot be changed"));
+    }
+    // By the name that was given, not by another one of the same thing.
+    for (key, value) in [("volatile", ""), ("fsync", "volatile")] {
+        let fc = pick();
+        match value {
+            "" => fc.flag(key).works(),
+            value => fc.string(key, value).works(),
+        }
+        let result = fsconfig_reconfigure(&fc.fd);
+        assert_eq!(result, Err(Errno::INVAL), "{key} at a remount");
+        let told = format!("option '{key}' cannot be changed");
+        assert!(fc.log().join(" ").contains(&told), "{told}");
     }
     sys::umount(&d.mnt).works();
 }
