@@ -73,6 +73,7 @@ pub fn tests() -> Vec<Test> {
         test!(unknown_option),
         test!(known_option_not_built),
         test!(default_values_accepted),
+        test!(too_long_and_too_many),
         test!(bad_value),
         test!(empty_values),
         test!(nothing_stays_after_a_refusal),
@@ -1428,6 +1429,30 @@ fn default_values_accepted(t: &T) {
     fc.attach(&d.mnt, false).works();
     sys::write_file(d.mnt.join("f"), "x").works();
     sys::umount(&d.mnt).works();
+}
+
+/// What is too long for `fsconfig(2)` the kernel refuses by itself, and there is nobody to say
+/// why.
+fn too_long_and_too_many(t: &T) {
+    let d = Dirs::new(t);
+    let dots = |len: usize| "/.".repeat(len / 2) + &"/".repeat(len % 2);
+    let fc = FsContext::open(t.fstype()).works();
+    fc.string("lowerdir", dots(255)).works();
+    let fc = FsContext::open(t.fstype()).works();
+    fc.string("lowerdir", dots(256)).fails(Errno::INVAL);
+    assert_eq!(fc.log(), [""; 0]);
+    // A part of a name is too long where a symbolic link leads.
+    let link = d.lower.join("link");
+    sys::symlink("x".repeat(256), &link).works();
+    refused(t, &[Errno::NAMETOOLONG], &["lowerdir", "too long"], |fc| {
+        fc.string("lowerdir", &link)
+    });
+    if !t.is_overlay() {
+        // overlayfs counts them where the mount is made.
+        refused(t, &[Errno::INVAL], &["lowerdir", "500"], |fc| {
+            (0..=500).try_for_each(|_| fc.string("lowerdir+", &d.lower))
+        });
+    }
 }
 
 fn bad_value(t: &T) {
