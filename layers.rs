@@ -21,6 +21,17 @@ use kernel::{
 /// `super_block.rs`; the rooms between name no more of it than this.
 pub(crate) struct Rovl;
 
+/// What is done with directories that say what they are called below (`redirect_dir`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redirects {
+    /// They are refused (`nofollow`).
+    Refused,
+    /// They are merged with what they name (`follow`).
+    Followed,
+    /// And `rename` makes them (`on`).
+    Made,
+}
+
 /// The stack.
 pub(crate) struct Layers {
     /// The writable layer, if there is one.
@@ -35,6 +46,7 @@ pub(crate) struct Layers {
     /// Whether handles found in the upper layer may be followed: the mounter may
     /// open files by them, and they are not in `user.*`, where users write.
     pub(crate) trusts_handles: bool,
+    pub(crate) redirects: Redirects,
     /// As whom the layers are accessed: the mounter, without the right to
     /// reserved blocks.
     pub(crate) cred: ARef<Credential>,

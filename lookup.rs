@@ -12,7 +12,7 @@ use crate::{
         uuid::Uuid,
     },
     inode::{self, Identity, LowerObject, LowerObjects, Objects},
-    layers::{self, Layer, Layers, Rovl},
+    layers::{self, Layer, Layers, Redirects, Rovl},
     private,
     vfs::{
         self,
@@ -25,7 +25,11 @@ use crate::{
     whiteout,
 };
 use core::fmt;
-use kernel::{error::Error, prelude::*, str::BStr, sync::aref::ARef};
+use kernel::{alloc::KVVec, error::Error, prelude::*, str::BStr, sync::aref::ARef};
+
+mod trail;
+
+use trail::Trail;
 
 /// What one layer has to say about a name.
 enum Answer {
@@ -34,14 +38,41 @@ enum Answer {
     /// Nothing more is to be seen of the name, here or below.
     End,
     /// An object that is merged with nothing below: no directory, or an opaque
-    /// one.
-    Final(ARef<Dentry>),
+    /// one, or the last.
+    Final {
+        dentry: ARef<Dentry>,
+        /// As in [`Answer::Merged`].
+        xattr_whiteouts: bool,
+    },
     /// A directory, to be merged with those below.
     Merged {
         dentry: ARef<Dentry>,
         /// Regular files in it may be whiteouts when it is listed.
         xattr_whiteouts: bool,
+        /// What it is called below, if that is something else: [`Redirect`].
+        redirect: Option<KVVec<u8>>,
     },
+}
+
+impl Answer {
+    /// An object that is all there is to be seen.
+    fn of_all(dentry: ARef<Dentry>) -> Self {
+        Self::Final {
+            dentry,
+            xattr_whiteouts: false,
+        }
+    }
+}
+
+/// What has not been asked yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    /// Nothing, so that nothing that is said of it matters.
+    Nothing,
+    /// Layers that do not have the directory: there only a path leads.
+    Layers,
+    /// Parts of the directory.
+    Parts,
 }
 
 /// What one layer is asked about a name.
@@ -52,8 +83,7 @@ struct Question<'a> {
     dir: &'a Dentry,
     name: &'a [u8],
     is_upper: bool,
-    /// No layer is left to be asked, so nothing that is said of those below matters.
-    is_last: bool,
+    below: Below,
     /// There is a directory of this name above.
     is_directory: bool,
 }
@@ -99,7 +129,7 @@ impl Question<'_> {
                 return Ok(Answer::End);
             }
             self.check_has_data(object)?;
-            return Ok(Answer::Final(dentry));
+            return Ok(Answer::of_all(dentry));
         }
         if !dentry.can_lookup() {
             return Err(EREMOTE);
@@ -107,17 +137,33 @@ impl Question<'_> {
         if self.layers.is_trap(found) {
             return Err(ELOOP);
         }
-        if self.is_last {
-            return Ok(Answer::Final(dentry));
+        if self.below == Below::Nothing {
+            return Ok(Answer::of_all(dentry));
+        }
+        let mut redirect = None;
+        if self.below == Below::Layers {
+            redirect = self.redirect(object)?.filter(|to| to.starts_with(b"/"));
+            if self.is_upper && redirect.is_none() {
+                return Ok(Answer::of_all(dentry));
+            }
         }
         let opacity = whiteout::opacity(self.layers.names, object)?;
+        let xattr_whiteouts = !self.is_upper && opacity == Some(Opacity::XattrWhiteouts);
         if opacity == Some(Opacity::Opaque) {
-            return Ok(Answer::Final(dentry));
+            return Ok(Answer::of_all(dentry));
         }
-        self.check_not_redirected(object)?;
+        if self.below == Below::Parts {
+            redirect = self.redirect(object)?;
+        } else if redirect.is_none() {
+            return Ok(Answer::Final {
+                dentry,
+                xattr_whiteouts,
+            });
+        }
         Ok(Answer::Merged {
             dentry,
-            xattr_whiteouts: !self.is_upper && opacity == Some(Opacity::XattrWhiteouts),
+            xattr_whiteouts,
+            redirect,
         })
     }
 
@@ -156,8 +202,8 @@ impl Question<'_> {
             Err(why @ Malformed::Short(_)) => {
                 return Err(self.refuse(EIO, format_args!("malformed metacopy, {why}")));
             }
-            _ if !self.is_last => {
-                self.check_redirect_form(file)?;
+            _ if self.below != Below::Nothing => {
+                self.value_of_redirect(file)?;
             }
             _ => {}
         }
@@ -170,32 +216,40 @@ impl Question<'_> {
         })
     }
 
-    /// Refuses a directory that is called otherwise below: what is merged would not be
-    /// its parts, and what was deleted would be seen again.
-    fn check_not_redirected(&self, dir: Path<'_>) -> Result {
-        match self.check_redirect_form(dir)? {
-            true => Err(self.refuse(EPERM, format_args!("refusing to follow redirect"))),
-            false => Ok(()),
+    /// What a directory is called below, if that is not as here.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if that is not to be followed: what would be merged would not be its parts,
+    /// and what was deleted would be seen again. `EINVAL` if it leads nowhere.
+    fn redirect(&self, dir: Path<'_>) -> Result<Option<KVVec<u8>>> {
+        let value = self.value_of_redirect(dir)?;
+        match value {
+            Some(_) if self.layers.redirects == Redirects::Refused => {
+                Err(self.refuse(EPERM, format_args!("refusing to follow redirect")))
+            }
+            value => Ok(value),
         }
     }
 
-    /// Whether an object has a redirect, which may lead anywhere.
+    /// The redirect of an object, which may lead anywhere.
     ///
     /// # Errors
     ///
     /// `EINVAL` if it cannot be one.
-    fn check_redirect_form(&self, object: Path<'_>) -> Result<bool> {
+    fn value_of_redirect(&self, object: Path<'_>) -> Result<Option<KVVec<u8>>> {
         let name = self.layers.names.redirect;
         let value = match vfs::xattr::get_alloc(object, name) {
             Ok(value) => value,
-            Err(e) if self.is_none(e) => return Ok(false),
+            Err(e) if self.is_none(e) => return Ok(None),
             Err(e) => return Err(e),
         };
         match Redirect::parse(&value) {
-            Err(why) if why.is_of_overlayfs() => {
+            // Where none is followed, that is what there is to say.
+            Err(why) if why.is_of_overlayfs() || self.layers.redirects != Redirects::Refused => {
                 Err(self.refuse(EINVAL, format_args!("malformed redirect, {why}")))
             }
-            _ => Ok(true),
+            _ => Ok(Some(value)),
         }
     }
 
@@ -226,6 +280,7 @@ pub(crate) fn find(
             impure: false,
         };
         let parts = dir.data().lower_parts();
+        let mut trail = Trail::new(name);
 
         if let Some(upper_dir) = dir.data().upper() {
             let question = Question {
@@ -234,57 +289,106 @@ pub(crate) fn find(
                 dir: upper_dir,
                 name,
                 is_upper: true,
-                is_last: parts.is_empty(),
+                below: match parts {
+                    [] => layers.below(0),
+                    _ => Below::Parts,
+                },
                 is_directory: false,
             };
             match question.ask(may_lock)? {
                 Answer::Silent => {}
                 Answer::End => return Ok(None),
-                Answer::Final(dentry) => {
+                Answer::Final { dentry, .. } => {
                     return Ok(Some(upper_only(may_lock, layers, found, dentry)?));
                 }
-                Answer::Merged { dentry, .. } => {
+                Answer::Merged {
+                    dentry, redirect, ..
+                } => {
                     let object = question.layer.path(&dentry);
                     found.impure = whiteout::is_impure(layers.names, object)?;
                     found.upper = Some(dentry);
+                    if let Some(redirect) = redirect {
+                        trail = Trail::Redirected(redirect);
+                    }
                 }
             }
         }
-
-        for (i, part) in parts.iter().enumerate() {
-            let question = Question {
-                layers,
-                layer: layers.lower(part.layer)?,
-                dir: &part.dentry,
-                name,
-                is_upper: false,
-                is_last: i.saturating_add(1) == parts.len(),
-                is_directory: found.upper.is_some() || !found.lower.is_empty(),
-            };
-            let (dentry, xattr_whiteouts, last) = match question.ask(may_lock)? {
-                Answer::Silent => continue,
-                Answer::End => break,
-                Answer::Final(dentry) => (dentry, false, true),
-                Answer::Merged {
-                    dentry,
-                    xattr_whiteouts,
-                } => (dentry, xattr_whiteouts, false),
-            };
-            let object = LowerObject {
-                layer: part.layer,
-                dentry,
-                xattr_whiteouts,
-            };
-            found.lower.push(object)?;
-            if last {
-                break;
-            }
-        }
+        find_lower(may_lock, layers, parts, trail, &mut found)?;
         if found.upper.is_none() && found.lower.is_empty() {
             return Ok(None);
         }
         Ok(Some(found))
     })
+}
+
+/// Adds what the lower layers have of a name: in the parts of its directory, and from where
+/// one of them says that it is elsewhere, there.
+fn find_lower(
+    may_lock: &mut impl MayLockDirectory,
+    layers: &Layers,
+    parts: &[LowerObject],
+    mut trail: Trail<'_>,
+    found: &mut Objects,
+) -> Result {
+    // The first layer in which a path has to be walked.
+    let mut first = 0;
+    for (i, part) in parts.iter().enumerate() {
+        let Some(name) = trail.name() else { break };
+        let question = Question {
+            layers,
+            layer: layers.lower(part.layer)?,
+            dir: &part.dentry,
+            name,
+            is_upper: false,
+            below: match i.saturating_add(1) == parts.len() {
+                true => layers.below(part.layer.saturating_add(1)),
+                false => Below::Parts,
+            },
+            is_directory: found.upper.is_some() || !found.lower.is_empty(),
+        };
+        let (dentry, xattr_whiteouts, redirect, last) = match question.ask(may_lock)? {
+            Answer::Silent => continue,
+            Answer::End => return Ok(()),
+            Answer::Final {
+                dentry,
+                xattr_whiteouts,
+            } => (dentry, xattr_whiteouts, None, true),
+            Answer::Merged {
+                dentry,
+                xattr_whiteouts,
+                redirect,
+            } => (dentry, xattr_whiteouts, redirect, false),
+        };
+        let object = LowerObject {
+            layer: part.layer,
+            dentry,
+            xattr_whiteouts,
+        };
+        found.lower.push(object)?;
+        if last {
+            return Ok(());
+        }
+        if let Some(redirect) = redirect {
+            first = part.layer.saturating_add(1);
+            trail = Trail::Redirected(redirect);
+        }
+    }
+    match trail.into_path() {
+        Some(path) => trail::follow(may_lock, layers, first, path, found),
+        None => Ok(()),
+    }
+}
+
+impl Layers {
+    /// What is left of a directory that no part is left of, where the lower layers from
+    /// `first` on have not been asked.
+    fn below(&self, first: u32) -> Below {
+        match self.redirects {
+            Redirects::Refused => Below::Nothing,
+            _ if first as usize >= self.lower.len() => Below::Nothing,
+            _ => Below::Layers,
+        }
+    }
 }
 
 /// An upper object with nothing merged below it.

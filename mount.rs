@@ -14,11 +14,12 @@
 use crate::vfs::compat::{EDQUOT, ELOOP, ENAMETOOLONG, EOPNOTSUPP};
 use crate::{
     format::lowerdir,
-    layers::Layers,
+    layers::{Layers, Redirects},
     vfs::{
         fs_context::{Log, Parameter, Purpose, Value},
         lock::{Context, Nothing},
         mount::OwnedPath,
+        params,
         sget::{Busy, Key},
         super_block::{NewSuperBlock, Operations},
         SuperBlock,
@@ -91,15 +92,13 @@ struct Feature {
 const REDIRECT_DIR: usize = 0;
 const UUID: usize = 2;
 const FSYNC: usize = 7;
-const FOLLOW: &str = "follow";
 const VOLATILE: &str = "volatile";
 
 const FEATURES: [Feature; 8] = [
     Feature {
         name: c"redirect_dir",
-        // `follow` is overlayfs's default. What it would find has to be refused here.
-        as_here: &["off", "nofollow", FOLLOW],
-        not_here: &["on"],
+        as_here: &["off", "nofollow", "follow", "on"],
+        not_here: &[],
     },
     Feature {
         name: c"index",
@@ -142,6 +141,50 @@ const FEATURES: [Feature; 8] = [
 
 const fn feature(index: usize) -> Parameter {
     Parameter::string(FEATURES[index].name, Opt::Feature as u8 + index as u8)
+}
+
+/// Values of `redirect_dir`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RedirectDir {
+    /// None are made; the module says whether they are followed.
+    Off,
+    NoFollow,
+    Follow,
+    On,
+}
+
+impl RedirectDir {
+    fn parse(value: &CStr) -> Result<Self> {
+        [Self::Off, Self::NoFollow, Self::Follow, Self::On]
+            .into_iter()
+            .find(|it| it.name().as_bytes() == value.to_bytes())
+            .ok_or(EINVAL)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::NoFollow => "nofollow",
+            Self::Follow => "follow",
+            Self::On => "on",
+        }
+    }
+}
+
+/// What is done with redirects where no option says so.
+pub(crate) fn default_redirects() -> Redirects {
+    match params::redirect_dir() {
+        true => Redirects::Made,
+        false => redirects_off(),
+    }
+}
+
+/// What is done with redirects where none are made.
+fn redirects_off() -> Redirects {
+    match params::redirect_always_follow() {
+        true => Redirects::Followed,
+        false => Redirects::Refused,
+    }
 }
 
 /// A directory that an option names.
@@ -246,8 +289,10 @@ pub(crate) struct Mounting {
     style: Option<Style>,
     default_permissions: bool,
     userxattr: bool,
-    /// It was asked for.
-    follows_redirects: bool,
+    /// If that was said.
+    redirect_dir: Option<RedirectDir>,
+    /// What comes of it, once the options are complete.
+    redirects: Redirects,
     /// It was asked for; it is what is done anyway.
     uuid_null: bool,
     /// Whether nothing need be durable, if that was said, and by which option.
@@ -493,7 +538,8 @@ impl Mounting {
             style: None,
             default_permissions: false,
             userxattr: false,
-            follows_redirects: false,
+            redirect_dir: None,
+            redirects: Redirects::Refused,
             uuid_null: false,
             volatile: None,
             cred: None,
@@ -516,7 +562,7 @@ impl Mounting {
             };
             choose(feature, value, log)?;
             match index {
-                REDIRECT_DIR => self.follows_redirects = value.to_bytes() == FOLLOW.as_bytes(),
+                REDIRECT_DIR => self.redirect_dir = Some(RedirectDir::parse(value)?),
                 UUID => self.uuid_null = value.to_bytes() == b"null",
                 FSYNC => self.volatile = Some((value.to_bytes() == VOLATILE.as_bytes(), "fsync")),
                 _ => {}
@@ -554,18 +600,26 @@ impl Mounting {
     /// of it the same as another one.
     pub(crate) fn key(&mut self, log: &Log<'_>) -> Result<Key> {
         self.ignore_useless(log);
-        if self.follows_redirects {
-            log.warn(fmt!(
-                "option 'redirect_dir=follow': redirects of the layers cannot be followed yet, \
-                 what has one is refused as with redirect_dir=nofollow"
-            ));
-        }
+        self.redirects = self.chosen_redirects();
         self.cred = Some(stack::check(self, log)?);
         stack::key(self)
     }
 
     fn is_volatile(&self) -> bool {
         self.volatile.is_some_and(|(volatile, _)| volatile)
+    }
+
+    /// What is done with redirects. Those of `user.*` are never followed: anybody can make
+    /// one, and what it leads to he may not be able to search.
+    fn chosen_redirects(&self) -> Redirects {
+        match self.redirect_dir {
+            _ if self.userxattr => Redirects::Refused,
+            Some(RedirectDir::Off) => redirects_off(),
+            Some(RedirectDir::NoFollow) => Redirects::Refused,
+            Some(RedirectDir::Follow) => Redirects::Followed,
+            Some(RedirectDir::On) => Redirects::Made,
+            None => default_redirects(),
+        }
     }
 
     /// What means nothing for this mount, and is no reason to refuse it.
@@ -647,6 +701,11 @@ impl Mounting {
         Shown {
             // Overlayfs would make one for an upper layer.
             uuid_null: self.as_overlay && (self.uuid_null || self.upper.is_some()),
+            redirects: match self.redirects {
+                // As overlayfs has it: without an upper layer the two are one.
+                Redirects::Followed if self.as_overlay && self.upper.is_none() => Redirects::Made,
+                redirects => redirects,
+            },
             one_by_one: self.style == Some(Style::OneByOne),
             default_permissions: self.default_permissions,
             userxattr: self.userxattr,
@@ -665,6 +724,9 @@ impl Mounting {
         self.check_unchanged(layers, log)?;
         let changed = match self {
             _ if self.userxattr && !shown.userxattr => "userxattr",
+            _ if self.redirect_dir.is_some() && self.chosen_redirects() != layers.redirects => {
+                "redirect_dir"
+            }
             // It was ignored without an upper layer, and is again.
             Self {
                 volatile: Some((volatile, option)),
@@ -707,6 +769,7 @@ impl Mounting {
 pub(crate) struct Shown {
     /// Is shown as overlayfs shows it, which has another default.
     pub(crate) uuid_null: bool,
+    pub(crate) redirects: Redirects,
     /// The lower layers were named one by one.
     pub(crate) one_by_one: bool,
     pub(crate) default_permissions: bool,

@@ -35,7 +35,11 @@ use crate::{
     },
     whiteout::{self, Emptied, TempName},
 };
-use kernel::{cred::Credential, error::Error, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{
+    alloc::KVVec, cred::Credential, error::Error, fs::File, prelude::*, sync::aref::ARef,
+};
+
+mod redirect;
 
 impl DirOperations for Rovl {
     fn lookup(
@@ -502,9 +506,7 @@ impl<'a> Place<'a> {
         whiteouts: &List,
     ) -> Result {
         if !whiteouts.entries.is_empty() {
-            // Whiteouts in a directory that hides all below it hide nothing.
-            let dir = inode.data().upper().ok_or(ESTALE)?;
-            whiteout::clear(access, self.layers.names, Emptied { dir, whiteouts })?;
+            clear_target(access, inode, whiteouts)?;
         }
         let mut name = access.lock_name(self.upper_dir, &self.name)?;
         check_same(inode, name.inode().ok_or(ESTALE)?)?;
@@ -529,6 +531,8 @@ struct Rename<'a> {
     old_hides: bool,
     /// The new name exists below.
     new_hides: bool,
+    /// What the two are to say that they are called below.
+    redirects: [Option<KVVec<u8>>; 2],
 }
 
 /// Refuses what cannot be renamed, and copies up what can, before there is anything to
@@ -542,13 +546,13 @@ fn prepare_rename(
     exchange: bool,
 ) -> Result<List> {
     let target = new.node().ok();
-    check_movable(old.node()?)?;
+    redirect::check_movable(old.node()?)?;
     let whiteouts = match target {
         Some(target) if !exchange && target.is_dir() => readdir::check_empty(ctx, target)?,
         _ => List::new(),
     };
     if let Some(target) = target.filter(|_| exchange) {
-        check_movable(target)?;
+        redirect::check_movable(target)?;
     }
     let has_whiteout = exchange || layers::of(old_dir).upper()?.rename_whiteout;
     if !has_whiteout && lookup::is_in_lower(ctx, old_dir, &old.name())? {
@@ -573,7 +577,17 @@ impl<'a> Rename<'a> {
         exchange: bool,
         whiteouts: &'a List,
     ) -> Result {
+        let (layers, stays) = (layers::of(old_dir), old_dir.is_same(new_dir));
+        let redirects = layers.as_mounter(|| -> Result<_> {
+            let of_old = redirect::needed(layers, old, stays)?;
+            let of_new = match exchange {
+                true => redirect::needed(layers, new, stays)?,
+                false => None,
+            };
+            Ok([of_old, of_new])
+        })?;
         let this = Self {
+            redirects,
             old: Place::new(old_dir, old.name())?,
             new: Place::new(new_dir, new.name())?,
             old_inode: old.node()?,
@@ -602,17 +616,22 @@ impl<'a> Rename<'a> {
 
     /// Marks that must stand before the objects are in their new places.
     fn mark(&self, access: &mut WriteAccess<'_>) -> Result {
+        let [of_old, of_new] = &self.redirects;
         let moves = [
-            (Some(self.old_inode), &self.new, self.new_hides),
+            (Some(self.old_inode), of_old, &self.new, self.new_hides),
             (
                 self.target.filter(|_| self.exchange),
+                of_new,
                 &self.old,
                 self.old_hides,
             ),
         ];
-        for (inode, to, hides) in moves {
+        for (inode, redirect, to, hides) in moves {
             let Some(inode) = inode else { continue };
-            if inode.is_dir() {
+            if let Some(redirect) = redirect {
+                redirect::store(access, to.layers, inode, redirect)?;
+            }
+            if inode.is_dir() && !redirect::has_parts_below(inode) {
                 let (upper, names) = (inode.data().upper().ok_or(EIO)?, to.layers.names);
                 // A redirect says something where there is something to merge with, and
                 // has said nothing where the directory was.
@@ -688,15 +707,6 @@ impl<'a> Rename<'a> {
         }
         Ok(())
     }
-}
-
-/// A directory that has parts in lower layers cannot be moved: the parts would
-/// stay behind. Programs know `EXDEV` and copy instead.
-fn check_movable(inode: &Inode<Rovl>) -> Result {
-    if inode.is_dir() && !inode.data().lower_parts().is_empty() {
-        return Err(EXDEV);
-    }
-    Ok(())
 }
 
 /// Prepares an empty directory to be replaced: whiteouts in it go, after it has

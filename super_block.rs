@@ -9,7 +9,7 @@
 use crate::{
     copyup::InFlight,
     inode::{self, Copied, OverlayInode},
-    layers::{self, Layers, Rovl},
+    layers::{self, Layers, Redirects, Rovl},
     mount::{self, Mounting, Shown, PARAMETERS},
     readdir::OpenDirectory,
     vfs::{
@@ -156,6 +156,17 @@ impl SuperOperations for Rovl {
         }
         if overlay.options.default_permissions {
             seq::show_raw(seq, c",default_permissions");
+        }
+        let redirects = overlay.options.redirects;
+        if redirects != mount::default_redirects() {
+            seq::show_raw(
+                seq,
+                match redirects {
+                    Redirects::Refused => c",redirect_dir=nofollow",
+                    Redirects::Followed => c",redirect_dir=follow",
+                    Redirects::Made => c",redirect_dir=on",
+                },
+            );
         }
         if overlay.options.uuid_null {
             seq::show_raw(seq, c",uuid=null");

@@ -5,7 +5,7 @@
 //! Nothing of this changes a layer but [`workdir`], which comes when all else
 //! has been checked.
 
-use super::{refuse, workdir, Given, Mounting, Quoted, Reason, Role};
+use super::{refuse, workdir, Given, Mounting, Quoted, Reason, RedirectDir, Role};
 use crate::vfs::compat::ELOOP;
 use crate::{
     format::{names, uuid::Uuid},
@@ -127,6 +127,7 @@ pub(super) fn key(mounting: &Mounting) -> Result<Key> {
     key.word(mounting.userxattr.into())?;
     key.word(mounting.default_permissions.into())?;
     key.word(mounting.is_volatile().into())?;
+    key.word(mounting.redirects as u64)?;
     key.credentials(mounting.cred.as_ref().ok_or(EINVAL)?)?;
     Ok(key)
 }
@@ -148,6 +149,7 @@ pub(super) fn build<F: Operations>(
                 false => &names::TRUSTED,
             },
             trusts_handles: !mounting.userxattr && vfs::xattr::may_see_trusted(),
+            redirects: mounting.redirects,
             upper: None,
             lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
             filesystems: KVec::new(),
@@ -205,11 +207,14 @@ fn check_combination(mounting: &Mounting, log: &Log<'_>) -> Result {
     if mounting.lower.is_empty() {
         return Err(refuse!(log, EINVAL, "no lowerdir is given"));
     }
-    if mounting.userxattr && mounting.follows_redirects {
+    if let (true, Some(dir @ (RedirectDir::Follow | RedirectDir::On))) =
+        (mounting.userxattr, mounting.redirect_dir)
+    {
         return Err(refuse!(
             log,
             EINVAL,
-            "options 'userxattr' and 'redirect_dir=follow' exclude each other"
+            "options 'userxattr' and 'redirect_dir={}' exclude each other",
+            dir.name()
         ));
     }
     match (&mounting.upper, &mounting.work) {

@@ -84,7 +84,7 @@ and those of the next ones are compiled.
     Patch("rovl: lookup: one name through all the layers", """
 Names that may change below are looked up again; those that cannot are walked
 under RCU.
-""", ["lookup.rs"], None, ["format", "vfs"]),
+""", ["lookup.rs", "lookup/*.rs"], None, ["format", "vfs"]),
     Patch("rovl: copyup: copy without a name and without a lock", """
 The copy is made without a name, its data moved with no lock of the upper
 filesystem held, and it gets its name when it is whole. One copy is made,
@@ -96,7 +96,7 @@ and I/O through backing files.
 """, ["attributes.rs", "xattr.rs", "file.rs"], None, ["format", "vfs"]),
     Patch("rovl: merged directories, and changes of names", """
 readdir of what several layers have; create, link, unlink, rename, tmpfile.
-""", ["readdir.rs", "namespace.rs"], None, ["format", "vfs"]),
+""", ["readdir.rs", "namespace.rs", "namespace/*.rs"], None, ["format", "vfs"]),
     Patch("rovl: mount it", """
 Options to a configuration to a stack of layers, with errors that name the
 layer; then the filesystem type is registered.

@@ -114,6 +114,9 @@ void rovl_file_set_flags(struct file *file, unsigned int mask, unsigned int flag
 
 /* params.c */
 bool rovl_param_overlay(void);
+bool rovl_param_redirect_dir(void);
+bool rovl_param_redirect_always_follow(void);
+unsigned short rovl_param_redirect_max(void);
 
 /* layout.c: what the Rust side compares itself with when it is loaded. */
 struct rovl_layout_entry {

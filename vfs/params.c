@@ -19,7 +19,7 @@ MODULE_PARM_DESC(overlay, "Be the filesystem type 'overlay' too, if the kernel's
 bool rovl_param_overlay(void) { return as_overlay; }
 
 /*
- * Those of overlayfs. What they choose is not built yet, so they have one value each and refuse
+ * Those of overlayfs. What these choose is not built yet, so they have one value each and refuse
  * others: who sets one has to be told that nothing comes of it.
  */
 static int set_off(const char *value, const struct kernel_param *kp)
@@ -52,10 +52,6 @@ static const struct kernel_param_ops off_ops = {
 	.get = get_off,
 };
 
-module_param_cb(redirect_dir, &off_ops, NULL, 0644);
-MODULE_PARM_DESC(redirect_dir, "Default of the option redirect_dir: not supported yet, off");
-module_param_cb(redirect_always_follow, &off_ops, NULL, 0644);
-MODULE_PARM_DESC(redirect_always_follow, "Follow redirects: not supported yet, off");
 module_param_cb(index, &off_ops, NULL, 0644);
 MODULE_PARM_DESC(index, "Default of the option index: not supported yet, off");
 module_param_cb(nfs_export, &off_ops, NULL, 0644);
@@ -79,7 +75,19 @@ static const struct kernel_param_ops check_copy_up_ops = {
 module_param_cb(check_copy_up, &check_copy_up_ops, NULL, 0644);
 MODULE_PARM_DESC(check_copy_up, "Does nothing");
 
-/* The longest redirect that a rename may leave: there are none yet. */
+/* Like overlayfs, as Debian configures it. */
+static bool redirect_dir;
+module_param(redirect_dir, bool, 0644);
+MODULE_PARM_DESC(redirect_dir, "Default of the option redirect_dir: on or off");
+
+static bool redirect_always_follow = true;
+module_param(redirect_always_follow, bool, 0644);
+MODULE_PARM_DESC(redirect_always_follow, "Follow redirects even with redirect_dir=off");
+
 static unsigned short redirect_max = 256;
-module_param(redirect_max, ushort, 0444);
-MODULE_PARM_DESC(redirect_max, "Longest redirect: not supported yet, does nothing");
+module_param(redirect_max, ushort, 0644);
+MODULE_PARM_DESC(redirect_max, "Longest path in a redirect, in bytes");
+
+bool rovl_param_redirect_dir(void) { return READ_ONCE(redirect_dir); }
+bool rovl_param_redirect_always_follow(void) { return READ_ONCE(redirect_always_follow); }
+unsigned short rovl_param_redirect_max(void) { return READ_ONCE(redirect_max); }
