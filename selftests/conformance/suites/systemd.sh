@@ -69,7 +69,7 @@ merged() {
 	seen "$dir"
 }
 
-# With redirect_dir=on, which rovl does not have yet.
+# With redirect_dir=on.
 mutable() {
 	local mode=$1
 	rm -rf "$ROOT"/var/lib/extensions/* && cp -a "$HERE/one" "$ROOT/var/lib/extensions/one" &&

@@ -87,8 +87,11 @@ pub fn copies_up_in_vain(op: &Op, outcome: &Outcome) -> bool {
     }
 }
 
-/// The refusal that explains an outcome.
-pub fn refusal(op: &Op, outcome: &Outcome) -> Option<&'static Refusal> {
+/// The refusal that explains an outcome, on a mount with these options.
+pub fn refusal(options: &[&str], op: &Op, outcome: &Outcome) -> Option<&'static Refusal> {
     let errno = *outcome.as_ref().err()?;
+    if errno == Errno::XDEV && options.contains(&"redirect_dir=on") {
+        return None;
+    }
     REFUSALS.iter().find(|r| (r.applies)(op, errno))
 }

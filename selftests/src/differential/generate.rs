@@ -7,7 +7,7 @@ use super::op::{At, Op, Slot, Step, SLOTS};
 use super::random::Random;
 use super::word::{Name, Octal, Time};
 use super::worker::USERS;
-use super::Plan;
+use super::{Plan, OPTIONS};
 use crate::sys::{Access, FallocateFlags, FileType, IFlags, OFlags, RenameFlags, XattrFlags};
 
 const DIRS: [&str; 8] = ["", "d", "d/d", "d/e", "e", "e/d", "n", "d/d/d"];
@@ -53,6 +53,7 @@ pub fn plan(seed: u64, steps: usize) -> Plan {
     let objects = g.objects(lowers);
     let steps = (0..steps).map(|_| g.step()).collect();
     Plan {
+        options: OPTIONS[seed as usize % OPTIONS.len()],
         lowers,
         objects,
         steps,

@@ -43,10 +43,15 @@ use run::{Difference, Tally};
 /// Layers, and what is to be done.
 #[derive(Clone)]
 pub struct Plan {
+    /// Of the two mounts.
+    options: &'static [&'static str],
     lowers: usize,
     objects: Vec<Object>,
     steps: Vec<Step>,
 }
+
+/// Which options the plans have, in turn.
+const OPTIONS: [&[&str]; 2] = [&[], &["redirect_dir=on"]];
 
 /// Steps of one plan.
 const STEPS: usize = 120;

@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
         count.1 += usize::from(ours.is_ok());
         let asked = self.with_theirs && !explained::copies_up_in_vain(&step.op, &ours);
         let theirs = asked.then(|| self.theirs.run(step));
-        let refusal = explained::refusal(&step.op, &ours);
+        let refusal = explained::refusal(self.plan.options, &step.op, &ours);
         let plain = match refusal {
             None => Some(self.plain.run(step)),
             Some(_) => None,

@@ -116,7 +116,10 @@ pub fn script(plan: &Plan) -> String {
         ));
     }
     let lowers: Vec<String> = (1..=plan.lowers).map(dir_of).collect();
-    let options = format!("lowerdir={},upperdir=upper,workdir=work", lowers.join(":"));
+    let mut options = format!("lowerdir={},upperdir=upper,workdir=work", lowers.join(":"));
+    for option in plan.options {
+        options.push_str(&format!(",{option}"));
+    }
     lines.push("mounted=$FSTYPE root=m; [ $FSTYPE = plain ] && mounted=overlay root=plain".into());
     lines.push(format!(
         "export REMOUNT=\"umount m; mount -t $mounted -o {options} none m\""

@@ -32,6 +32,9 @@ impl Side {
     /// A stack of the layers of a plan, mounted by `fstype`.
     pub fn stack(t: &T, plan: &Plan, fstype: &str) -> Side {
         let mut stack = t.stack().of_a_round();
+        for option in plan.options {
+            stack = stack.flag(option);
+        }
         for layer in 1..=plan.lowers {
             stack = stack.lower(|l| object::build(&l.root, layer, &plan.objects));
         }

@@ -192,12 +192,15 @@ fn see(at: &Path) -> Seen {
 }
 
 /// Each option alone, with a value that rovl takes, and those that go together.
-const OPTIONS: [&[&str]; 24] = [
+const OPTIONS: [&[&str]; 28] = [
     &[],
     &["default_permissions"],
     &["redirect_dir=off"],
     &["redirect_dir=follow"],
     &["redirect_dir=nofollow"],
+    &["redirect_dir=on"],
+    &["redirect_dir=on", "default_permissions", "volatile"],
+    &["redirect_dir=on", "redirect_dir=off"],
     &["index=off"],
     &["uuid=null"],
     &["uuid=auto"],
@@ -216,16 +219,14 @@ const OPTIONS: [&[&str]; 24] = [
     &["userxattr", "redirect_dir=nofollow", "metacopy=off"],
     &["userxattr", "volatile", "default_permissions"],
     &["userxattr", "redirect_dir=follow"],
+    &["userxattr", "redirect_dir=on"],
     &["volatile", "index=off", "xino=off", "redirect_dir=off"],
 ];
 
 /// What overlay shows, as it would be if it did what rovl does by default: it makes no UUID of
-/// the mount's own, and follows no redirects, where the kernel's is configured to. (Without an
-/// upper layer it shows `on` for that.)
+/// the mount's own.
 fn without_defaults(text: &str) -> String {
-    text.replace(",redirect_dir=nofollow", "")
-        .replace(",redirect_dir=on", "")
-        .replace(",uuid=on", ",uuid=null")
+    text.replace(",uuid=on", ",uuid=null")
 }
 
 fn errno(result: Res<()>) -> String {
@@ -665,14 +666,17 @@ fn parameters(t: &T) {
     t.better_than_overlay("it has more");
     module(t);
     let at = Path::new("/sys/module/rovl/parameters");
-    let off = [
-        "redirect_dir",
-        "redirect_always_follow",
-        "index",
-        "nfs_export",
-        "xino_auto",
-        "metacopy",
-    ];
+    let switches = [("redirect_dir", "N\n"), ("redirect_always_follow", "Y\n")];
+    for (name, default) in switches {
+        let path = at.join(name);
+        assert_text(&path, default);
+        for (written, shown) in [("1", "Y\n"), ("off", "N\n"), (default, default)] {
+            sys::write_file(&path, written).works();
+            assert_text(&path, shown);
+        }
+        sys::write_file(&path, "maybe").fails(Errno::INVAL);
+    }
+    let off = ["index", "nfs_export", "xino_auto", "metacopy"];
     for name in off {
         let path = at.join(name);
         assert_text(&path, "N\n");

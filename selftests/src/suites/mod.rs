@@ -35,6 +35,7 @@ mod privileges;
 mod quota;
 mod races;
 mod readdir;
+mod redirect;
 mod security;
 mod seen;
 mod selinux;
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Test> {
         copyup::tests(),
         names::tests(),
         readdir::tests(),
+        redirect::tests(),
         inode::tests(),
         permission::tests(),
         xattrs::tests(),

@@ -1374,7 +1374,6 @@ fn known_option_not_built(t: &T) {
     let d = Dirs::new(t);
     let errnos = [Errno::INVAL, Errno::OPNOTSUPP];
     for option in [
-        "redirect_dir=on",
         "index=on",
         "metacopy=on",
         "xino=on",
@@ -1405,6 +1404,7 @@ fn default_values_accepted(t: &T) {
         "redirect_dir=off",
         "redirect_dir=nofollow",
         "redirect_dir=follow",
+        "redirect_dir=on",
         "index=off",
         "metacopy=off",
         "xino=off",
