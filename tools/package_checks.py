@@ -18,7 +18,8 @@ from verdicts import ENV, TOP, CheckError, command
 DEBIAN = TOP / "debian"
 METADATA = TOP / "tools" / "rust-metadata"
 COMPLETIONS = TOP / "tools" / "completions"
-MANUALS = TOP / "Documentation" / "man"
+DOCUMENTATION = TOP / "Documentation"
+MANUALS = DOCUMENTATION / "man"
 
 # Options of mount(8) and of overlayfs that the completions need not offer.
 NOT_OFFERED = {"datadir+", "override_creds"}
@@ -197,6 +198,19 @@ def check_manuals() -> None:
                    f"{path.name} does not offer -{letter}")
 
 
+def check_index() -> None:
+    """Documentation/index.rst and README.md lead to each page, and to no other."""
+    pages = {str(path.relative_to(DOCUMENTATION))
+             for path in DOCUMENTATION.rglob("*.rst")} - {"index.rst"}
+    index = (DOCUMENTATION / "index.rst").read_text("utf-8")
+    named = set(re.findall(r"<([^>]+\.rst)>`_", index))
+    expect(named == pages, f"index.rst: {' '.join(sorted(named ^ pages))}")
+    readme = (TOP / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"\]\(Documentation/([^)]+)\)", readme))
+    expect(linked <= pages | {"index.rst"},
+           f"README.md leads to {' '.join(sorted(linked - pages))}, which is not there")
+
+
 def checks() -> list[tuple[str, Callable[[], None]]]:
     return [("packages.metadata", check_metadata), ("packages.dkms", check_dkms),
-            ("packages.manuals", check_manuals)]
+            ("packages.manuals", check_manuals), ("source.index", check_index)]
