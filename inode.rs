@@ -119,7 +119,31 @@ pub(crate) struct Objects {
     pub(crate) origin: Option<Identity>,
     /// For an upper directory: it may hold objects whose origin is elsewhere.
     pub(crate) impure: bool,
+    /// By which redirects it has been found.
+    pub(crate) way: Way,
+    /// For a directory: by which what is in it is found.
+    pub(crate) way_below: Way,
 }
+
+/// Which redirects led to an object of a lower layer. By several ways there may be several
+/// objects of the mount that are made of one: what is done to one of them is not done to the
+/// others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way(u64);
+
+impl Way {
+    /// By none.
+    pub(crate) const STRAIGHT: Self = Self(0);
+
+    /// And then by that of `object`, which is in use for as long as what is found so.
+    pub(crate) fn by(self, object: &Inode) -> Self {
+        // Any odd number will do that has ones all over.
+        let mixed = (self.0.rotate_left(29) ^ address(object) as u64).wrapping_mul(ODD);
+        Self(mixed | 1)
+    }
+}
+
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Objects {
     /// Which inode number an object made of these is shown with.
@@ -174,6 +198,9 @@ pub(crate) struct OverlayInode {
     /// That is the number of an object from which the one in the upper layer was copied,
     /// before it was found.
     had_origin: bool,
+    way: Way,
+    /// See [`Objects::way_below`].
+    pub(crate) way_below: Way,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
     /// A directory whose upper one has been made opaque since it was found: its
@@ -444,14 +471,16 @@ struct Sought<'a> {
     below: &'a Inode,
     is_upper: bool,
     is_name: bool,
+    way: Way,
 }
 
 impl<'a> Sought<'a> {
-    fn new(object: &'a Dentry, is_upper: bool) -> Result<Self> {
+    fn new(object: &'a Dentry, is_upper: bool, way: Way) -> Result<Self> {
         let below = object.positive()?;
         Ok(Self {
             object,
             below,
+            way,
             is_upper,
             is_name: !is_upper && becomes_own_file(below),
         })
@@ -464,11 +493,15 @@ impl<'a> Sought<'a> {
             true => 1 << 32 | u64::from(self.object.name_hash()),
             false => 0,
         };
-        Key(address(self.below) as u64, name)
+        let way = match self.is_upper {
+            true => Way::STRAIGHT,
+            false => self.way,
+        };
+        Key(address(self.below) as u64, name ^ way.0)
     }
 
     /// Whether this is the inode, which has been found by its key. The key tells one
-    /// name of a lower file from the others only most of the time. And what has been
+    /// name of a lower file, and one way to it, from the others only most of the time. And what has been
     /// removed is not it: who finds the lower object again has looked at an upper
     /// layer that somebody else has changed.
     fn is(&self, found: &OverlayInode) -> bool {
@@ -478,7 +511,8 @@ impl<'a> Sought<'a> {
         let lower = found.lower.first().map(|lower| &*lower.dentry);
         lower.is_some_and(|lower| {
             self.is_of(lower) && (!self.is_name || lower.is_same_name(self.object))
-        }) && !found.has_lost_name()
+        }) && found.way == self.way
+            && !found.has_lost_name()
     }
 
     fn is_of(&self, object: &Dentry) -> bool {
@@ -494,7 +528,7 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
         (None, Some(lower)) => (lower.dentry.clone(), false),
         (None, None) => return Err(ENOENT),
     };
-    let sought = Sought::new(&top, is_upper)?;
+    let sought = Sought::new(&top, is_upper, objects.way)?;
     if is_upper {
         if let Some(inode) = copied.find(sb, sought.below) {
             return Ok(inode);
@@ -529,6 +563,8 @@ fn new(
         lower: objects.lower,
         found_as: identity,
         had_origin: objects.origin.is_some(),
+        way: objects.way,
+        way_below: objects.way_below,
         impure: Atomic::new(objects.impure),
         opaque: Atomic::new(false),
         lost_name: Atomic::new(false),

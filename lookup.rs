@@ -9,7 +9,6 @@ use crate::{
         handle::{self, Handle},
         metacopy::{self, Malformed, Metacopy},
         redirect::Redirect,
-        uuid::Uuid,
     },
     inode::{self, Identity, LowerObject, LowerObjects, Objects},
     layers::{self, Layer, Layers, Redirects, Rovl},
@@ -278,6 +277,8 @@ pub(crate) fn find(
             lower: LowerObjects::new(),
             origin: None,
             impure: false,
+            way: dir.data().way_below,
+            way_below: dir.data().way_below,
         };
         let parts = dir.data().lower_parts();
         let mut trail = Trail::new(name);
@@ -306,6 +307,9 @@ pub(crate) fn find(
                 } => {
                     let object = question.layer.path(&dentry);
                     found.impure = whiteout::is_impure(layers.names, object)?;
+                    if redirect.is_some() {
+                        found.way_below = found.way.by(object.inode()?);
+                    }
                     found.upper = Some(dentry);
                     if let Some(redirect) = redirect {
                         trail = Trail::Redirected(redirect);
@@ -359,6 +363,9 @@ fn find_lower(
                 redirect,
             } => (dentry, xattr_whiteouts, redirect, false),
         };
+        if redirect.is_some() && found.way_below == found.way {
+            found.way_below = found.way.by(dentry.positive()?);
+        }
         let object = LowerObject {
             layer: part.layer,
             dentry,
@@ -522,6 +529,7 @@ pub(crate) fn ino_of_entry(
 /// filesystem has no handles, which says "a copy, of I cannot say what".
 pub(crate) fn origin_value(
     may_lock: &mut impl MayLockDirectory,
+    layers: &Layers,
     object: Path<'_>,
 ) -> Result<KVec<u8>> {
     let mut value = KVec::new();
@@ -536,7 +544,7 @@ pub(crate) fn origin_value(
     let handle = Handle {
         is_upper: false,
         kind: found.kind(),
-        uuid: Uuid(sb.uuid()),
+        uuid: layers.uuid_of(sb),
         fid: fid.get(..found.len_bytes()).ok_or(EOVERFLOW)?,
     };
     if let Some(header) = handle.header() {
@@ -572,7 +580,7 @@ fn origin_of(
     let file = FileHandle::from_bytes(origin.kind, origin.fid).ok()?;
     for layer in &layers.lower {
         let fs = layers.filesystems.get(layer.fs as usize)?;
-        if !fs.is_found_by_uuid || Uuid(layer.root().super_block().uuid()) != origin.uuid {
+        if !fs.is_found_by_uuid || layers.uuid_of(layer.root().super_block()) != origin.uuid {
             continue;
         }
         let Ok(dentry) = file.decode(may_lock, &layer.mnt) else {

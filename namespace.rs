@@ -246,6 +246,8 @@ fn new_inode(dir: &Inode<Rovl>, upper: ARef<Dentry>) -> Result<ARef<Inode<Rovl>>
             lower: inode::LowerObjects::new(),
             origin: None,
             impure: false,
+            way: inode::Way::STRAIGHT,
+            way_below: inode::Way::STRAIGHT,
         },
     )
 }

@@ -8,6 +8,8 @@
 //! out of it as what is to be walked in the next: no choice of redirects makes that more
 //! than the length of the path, times the layers.
 //!
+//! A path has no more bytes than an attribute may have.
+//!
 //! All of it is walked as the mounter, who must be allowed to search each directory.
 
 use super::{Answer, Below, Question};
@@ -49,6 +51,9 @@ impl<'a> Trail<'a> {
         }
     }
 }
+
+/// As long as an attribute may be, in bytes.
+const PATH_MAX: usize = 65536;
 
 /// What walking a path in a layer has come to.
 struct Walk {
@@ -119,6 +124,7 @@ fn walk(
                 for name in names {
                     push_name(&mut below, name)?;
                 }
+                check_length(&question, &below)?;
                 return Ok(Walk {
                     end: None,
                     below: (!is_opaque).then_some(below),
@@ -142,10 +148,11 @@ fn walk(
                 xattr_whiteouts: has,
                 redirect,
             } => {
-                (at, xattr_whiteouts) = (dentry, has);
                 if let Some(redirect) = redirect {
                     is_opaque &= apply(&mut below, redirect)?;
+                    check_length(&question, &below)?;
                 }
+                (at, xattr_whiteouts) = (dentry, has);
             }
         }
     }
@@ -157,6 +164,16 @@ fn walk(
         }),
         below: (!is_opaque).then_some(below),
     })
+}
+
+fn check_length(question: &Question<'_>, path: &[u8]) -> Result {
+    if path.len() > PATH_MAX {
+        return Err(question.refuse(
+            EINVAL,
+            format_args!("redirects to a path of more than {PATH_MAX} bytes"),
+        ));
+    }
+    Ok(())
 }
 
 fn push_name(path: &mut KVVec<u8>, name: &[u8]) -> Result {

@@ -5,7 +5,7 @@
 //! It is stored where the directory still is, and says what is so there already; so whether
 //! the rename then comes, or a crash, the directory is merged with its parts.
 
-use crate::vfs::compat::{ENODATA, EOPNOTSUPP};
+use crate::vfs::compat::{EDQUOT, ENODATA, EOPNOTSUPP};
 use crate::{
     format::redirect::Redirect,
     layers::{self, Layers, Redirects, Rovl},
@@ -120,7 +120,7 @@ pub(super) fn store(
     access
         .set_xattr(upper, layers.names.redirect, redirect, XattrFlags::NONE)
         .map_err(|e| match e {
-            e if [EOPNOTSUPP, ENOSPC, ERANGE, E2BIG].contains(&e) => EXDEV,
+            e if [EOPNOTSUPP, ENOSPC, EDQUOT, EPERM, ERANGE, E2BIG].contains(&e) => EXDEV,
             e => e,
         })
 }

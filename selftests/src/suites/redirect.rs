@@ -12,7 +12,7 @@ use crate::differential::random::Random;
 use crate::env::T;
 use crate::runner::Test;
 use crate::stack::{Overlay, Stack};
-use crate::sys::{self, Errno, Expect, FileType, FsContext, RenameFlags};
+use crate::sys::{self, Errno, Expect, FileType, FsContext, OFlags, RenameFlags};
 use crate::tree::{
     assert_names, assert_opaque, assert_same, assert_text, assert_whiteout, is_whiteout, Snapshot,
     Take, Tree, OPAQUE,
@@ -32,6 +32,9 @@ pub fn tests() -> Vec<Test> {
         test!(malformed),
         test!(random_layers_as_overlay_shows_them),
         test!(many_in_a_path),
+        test!(path_that_grows),
+        test!(two_ways_to_one_directory),
+        test!(two_ways_through_a_layer),
         test!(searched_by_the_mounter),
         test!(not_in_user_xattrs),
         test!(renamed_in_its_directory).matrix(),
@@ -422,6 +425,111 @@ fn many_in_a_path(t: &T) {
     assert_names(o.m("all"), &names);
 }
 
+/// Each directory on the way makes what is walked below longer: not without end.
+fn path_that_grows(t: &T) {
+    t.better_than_overlay("it ends where the kernel gives it no more memory");
+    let long = "n".repeat(4000);
+    let o = follow(t)
+        .lower(|l| {
+            let mut at = String::new();
+            for _ in 0..40 {
+                at.push_str("/a");
+                l.dir(&at).xattr(&at, REDIRECT, &long);
+            }
+        })
+        .lower(|l| _ = l.dir("x"))
+        .upper(|u| {
+            u.dir("d").xattr("d", REDIRECT, format!("/{}", ["a"; 40].join("/")));
+            u.dir("e").xattr("e", REDIRECT, "/a/a/a");
+        })
+        .mount();
+    sys::stat(o.m("d")).map(drop).fails(Errno::INVAL);
+    let log = t.kernel_log().join("\n");
+    assert!(log.contains("redirects to a path of more than"), "{log}");
+    assert_names(o.m("e"), &["a"]);
+}
+
+/// What is done to one of two directories that are called the same below is not done to the
+/// other. To overlayfs the second is an error.
+fn two_ways_to_one_directory(t: &T) {
+    t.better_than_overlay("it shows the first one only");
+    let o = follow(t)
+        .lower(|l| {
+            for name in ["f", "g", "h", "sub/x", "sub/y"] {
+                l.file(format!("one/{name}"), "old");
+            }
+            l.link("one/h", "one/h2");
+        })
+        .upper(|u| _ = u.dir("two").xattr("two", REDIRECT, "/one"))
+        .mount();
+    let both = |name: &str| {
+        for dir in ["one", "two"] {
+            let at = o.m(dir).join(name);
+            assert!(sys::exists(&at), "{at:?}");
+        }
+    };
+    for name in ["f", "g", "h", "h2", "sub", "sub/x", "sub/y"] {
+        both(name);
+    }
+    // Removed here, written there; and the other way round.
+    sys::unlink(o.m("two/f")).works();
+    sys::append_file(o.m("one/f"), "+").works();
+    sys::chmod(o.m("one/f"), 0o600).works();
+    sys::chmod(o.m("two/g"), 0o640).works();
+    sys::append_file(o.m("one/g"), "+").works();
+    sys::rename(o.m("one/h"), o.m("one/f2")).works();
+    sys::append_file(o.m("two/h"), "2").works();
+    // A directory, with somebody in it.
+    let held = sys::open(o.m("one/sub"), OFlags::RDONLY | OFlags::DIRECTORY).works();
+    sys::unlink(o.m("two/sub/x")).works();
+    sys::append_file(o.m("one/sub/x"), "+").works();
+    sys::unlink(o.m("two/sub/y")).works();
+    sys::rmdir(o.m("two/sub")).works();
+    sys::write_file(sys::fd_path(&held).join("new"), "n").works();
+    drop(held);
+    for _ in 0..2 {
+        assert_names(o.m("one"), &["f", "f2", "g", "h2", "sub"]);
+        assert_names(o.m("two"), &["g", "h", "h2"]);
+        assert_text(o.m("one/f"), "old+");
+        assert_eq!(sys::mode_of(&sys::stat(o.m("one/f")).works()) & 0o777, 0o600);
+        assert_text(o.m("one/g"), "old+");
+        assert_text(o.m("two/g"), "old");
+        assert_text(o.m("one/f2"), "old");
+        assert_text(o.m("two/h"), "old2");
+        assert_names(o.m("one/sub"), &["new", "x", "y"]);
+        assert_text(o.m("one/sub/x"), "old+");
+        o.remount();
+    }
+}
+
+/// The same where a lower layer has the redirects, and below one of them another.
+fn two_ways_through_a_layer(t: &T) {
+    t.better_than_overlay("what is in both is one object");
+    let o = follow(t)
+        .lower(|l| {
+            for name in ["a", "b", "a/in"] {
+                l.dir(name);
+            }
+            l.xattr("a", REDIRECT, "/one").xattr("b", REDIRECT, "/one");
+            l.xattr("a/in", REDIRECT, "/one/sub");
+        })
+        .lower(|l| {
+            l.file("one/f", "old").file("one/sub/x", "old");
+        })
+        .mount();
+    let ways = ["one/sub", "a/sub", "b/sub", "a/in"];
+    for (i, way) in ways.iter().enumerate() {
+        assert_names(o.m(way), &["x"]);
+        sys::append_file(o.m(way).join("x"), i.to_string()).works();
+    }
+    for _ in 0..2 {
+        for (i, way) in ways.iter().enumerate() {
+            assert_text(o.m(way).join("x"), &format!("old{i}"));
+        }
+        o.remount();
+    }
+}
+
 /// What the mounter may not search is not to be had by a redirect.
 fn searched_by_the_mounter(t: &T) {
     let o = follow(t)
@@ -678,23 +786,27 @@ fn only_where_it_is_on(t: &T) {
     }
 }
 
+/// A parameter of the module, until this goes.
+struct Put(&'static str, String);
+
+impl Put {
+    fn new(name: &'static str, value: &str) -> Put {
+        let at = Path::new(PARAMETERS).join(name);
+        let was = sys::text(&at).works();
+        sys::write_file(&at, value).works();
+        Put(name, was)
+    }
+}
+
+impl Drop for Put {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Path::new(PARAMETERS).join(self.0), self.1.trim());
+    }
+}
+
 /// The defaults of the module are what an option that is not given comes to.
 fn chosen_by_the_module(t: &T) {
     t.better_than_overlay("its parameters are its own");
-    struct Put(&'static str, String);
-    impl Put {
-        fn new(name: &'static str, value: &str) -> Put {
-            let at = Path::new(PARAMETERS).join(name);
-            let was = sys::text(&at).works();
-            sys::write_file(&at, value).works();
-            Put(name, was)
-        }
-    }
-    impl Drop for Put {
-        fn drop(&mut self) {
-            let _ = std::fs::write(Path::new(PARAMETERS).join(self.0), self.1.trim());
-        }
-    }
     let lower = |l: &Tree| {
         lower_tree(l);
     };
@@ -759,14 +871,24 @@ fn shown_and_kept(t: &T) {
     if t.is_overlay() {
         return;
     }
-    let o = on(t).lower(lower_tree).mount();
-    for (value, result) in [("nofollow", Err(Errno::INVAL)), ("on", Ok(()))] {
+    let remount = |o: &Overlay, value: &str| {
         let at = fspick(rustix::fs::CWD, o.m(""), FsPickFlags::FSPICK_CLOEXEC);
         let fc = FsContext {
             fd: at.expect("fspick"),
         };
         fc.string("redirect_dir", value).works();
-        assert_eq!(fsconfig_reconfigure(&fc.fd), result, "{value}");
+        fsconfig_reconfigure(&fc.fd)
+    };
+    let off = t.stack().flag("redirect_dir=off").lower(lower_tree).mount();
+    {
+        let _put = Put::new("redirect_always_follow", "N");
+        assert_eq!(remount(&off, "off"), Ok(()));
+    }
+    assert_eq!(remount(&off, "on"), Err(Errno::INVAL));
+    let o = on(t).lower(lower_tree).mount();
+    assert_eq!(remount(&o, "off"), Err(Errno::INVAL));
+    for (value, result) in [("nofollow", Err(Errno::INVAL)), ("on", Ok(()))] {
+        assert_eq!(remount(&o, value), result, "{value}");
     }
     sys::rename(o.m("d"), o.m("now")).works();
 }
