@@ -33,6 +33,7 @@ use crate::{
         self,
         attr::{Attributes, Stat},
         inode::Kind,
+        iterate::DirFile,
         lock::{file_dentry, Context, Held},
         Dentry, Inode, Path,
     },
@@ -244,7 +245,7 @@ impl Copy<'_> {
         let has_data = self.copy_data(ctx, file, lead)?;
         self.copy_metadata(ctx, file_dentry(file))?;
         self.change(ctx, file_dentry(file))?;
-        if has_data && !self.layers.is_volatile() {
+        if self.layers.is_strict() || has_data && !self.layers.is_volatile() {
             // A crash after the name appears must not show an empty file.
             ctx.fsync(file)?;
         }
@@ -269,8 +270,19 @@ impl Copy<'_> {
         let temp = self.create_temp(ctx)?;
         pause::point(Point::Nameless);
         self.copy_metadata(ctx, temp.dentry())
+            .and_then(|()| self.make_durable(ctx, temp.dentry()))
             .and_then(|()| self.publish_temp(ctx, &temp, lead))
             .inspect_err(|_| temp.discard(ctx, self))
+    }
+
+    /// A directory without data is written out only where that is asked for; of what else is
+    /// no file nothing can be.
+    fn make_durable<H: Held>(&self, ctx: &mut Context<H>, made: &Dentry) -> Result {
+        if !self.layers.is_strict() || !self.inode.is_dir() {
+            return Ok(());
+        }
+        let path = Path::new(&self.upper.layer.mnt, made);
+        DirFile::open(ctx, path, &self.layers.cred)?.fsync(ctx)
     }
 
     /// Step 6. Called with the directory locked in which the copy is.

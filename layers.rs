@@ -3,7 +3,10 @@
 //! A layer, the stack of layers, and what each can do.
 
 use crate::{
-    format::names::{self, Names},
+    format::{
+        names::{self, Names},
+        uuid::Uuid,
+    },
     vfs::{
         self, in_use::InUseMark, super_block::ErrorsSince, Dentry, Inode, Mount, Path,
         PrivateMount, SuperBlock,
@@ -47,6 +50,8 @@ pub(crate) struct Layers {
     /// open files by them, and they are not in `user.*`, where users write.
     pub(crate) trusts_handles: bool,
     pub(crate) redirects: Redirects,
+    /// File handles are stored, and understood, without the UUID of their filesystem.
+    pub(crate) ignores_uuids: bool,
     /// As whom the layers are accessed: the mounter, without the right to
     /// reserved blocks.
     pub(crate) cred: ARef<Credential>,
@@ -114,6 +119,8 @@ pub(crate) struct Upper {
     pub(crate) rename_whiteout: bool,
     /// Nothing is written out for a crash's sake; since when errors are told instead.
     pub(crate) volatile: Option<ErrorsSince>,
+    /// Every copy is written out before it gets its name (`fsync=strict`).
+    pub(crate) strict: bool,
     /// Holds others off the upper and work directories.
     pub(crate) _in_use: InUse,
     /// Makes names in `work/` unique within this mount.
@@ -179,6 +186,11 @@ impl Layers {
     /// The mount through which upper objects are seen; `EROFS` without one.
     pub(crate) fn upper_mnt(&self) -> Result<&Mount> {
         Ok(&self.upper()?.layer.mnt)
+    }
+
+    /// Whether a copy is written out before it gets its name though it has no data.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.upper.as_ref().is_some_and(|u| u.strict)
     }
 
     pub(crate) fn is_volatile(&self) -> bool {
@@ -250,6 +262,14 @@ impl Layers {
     /// Whether marks are `user.*` attributes, which the mounter needs the right to read.
     pub(crate) fn is_userxattr(&self) -> bool {
         core::ptr::eq(self.names, &names::USER)
+    }
+
+    /// The UUID of the filesystem of an object, in a file handle.
+    pub(crate) fn uuid_of(&self, sb: &SuperBlock) -> Uuid {
+        match self.ignores_uuids {
+            true => Uuid::NULL,
+            false => Uuid(sb.uuid()),
+        }
     }
 
     /// Acts as the mounter while `f` runs.

@@ -9,6 +9,7 @@
 //! does anyway.
 //!
 //! * [`stack`]: the layers that were named become a stack;
+//! * [`uuid`]: the mount gets a UUID;
 //! * [`workdir`]: the work directory is made, swept, and tried out.
 
 use crate::vfs::compat::{EDQUOT, ELOOP, ENAMETOOLONG, EOPNOTSUPP};
@@ -28,6 +29,7 @@ use crate::{
 use kernel::{cred::Credential, error::Error, fmt, prelude::*, str::CString, sync::aref::ARef};
 
 mod stack;
+mod uuid;
 mod workdir;
 
 /// `errorfc`, and the error to return.
@@ -38,6 +40,7 @@ macro_rules! refuse {
 }
 use refuse;
 pub(crate) use stack::Stack;
+pub(crate) use uuid::Choice as UuidChoice;
 
 /// The name of the kernel's own.
 pub(crate) const OVERLAY: &CStr = c"overlay";
@@ -107,9 +110,8 @@ const FEATURES: [Feature; 8] = [
     },
     Feature {
         name: c"uuid",
-        // `auto` leaves the choice to the filesystem.
-        as_here: &["null", "auto"],
-        not_here: &["off", "on"],
+        as_here: &["null", "auto", "off", "on"],
+        not_here: &[],
     },
     Feature {
         name: c"nfs_export",
@@ -134,8 +136,8 @@ const FEATURES: [Feature; 8] = [
     },
     Feature {
         name: c"fsync",
-        as_here: &["auto", VOLATILE],
-        not_here: &["strict"],
+        as_here: &["auto", "strict", VOLATILE],
+        not_here: &[],
     },
 ];
 
@@ -167,6 +169,34 @@ impl RedirectDir {
             Self::NoFollow => "nofollow",
             Self::Follow => "follow",
             Self::On => "on",
+        }
+    }
+}
+
+/// Values of `fsync`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fsync {
+    Auto,
+    Strict,
+    Volatile,
+}
+
+impl Fsync {
+    fn parse(value: &CStr) -> Result<Self> {
+        Ok(match value.to_bytes() {
+            b"auto" => Self::Auto,
+            b"strict" => Self::Strict,
+            b"volatile" => Self::Volatile,
+            _ => return Err(EINVAL),
+        })
+    }
+
+    /// That of a mount.
+    pub(crate) fn of(layers: &Layers) -> Self {
+        match (layers.is_volatile(), layers.is_strict()) {
+            (true, _) => Self::Volatile,
+            (_, true) => Self::Strict,
+            _ => Self::Auto,
         }
     }
 }
@@ -293,10 +323,9 @@ pub(crate) struct Mounting {
     redirect_dir: Option<RedirectDir>,
     /// What comes of it, once the options are complete.
     redirects: Redirects,
-    /// It was asked for; it is what is done anyway.
-    uuid_null: bool,
-    /// Whether nothing need be durable, if that was said, and by which option.
-    volatile: Option<(bool, &'static str)>,
+    uuid: uuid::Choice,
+    /// What has to be durable, if that was said, and by which option.
+    fsync: Option<(Fsync, &'static str)>,
     /// As whom the layers are accessed, once the options are complete.
     cred: Option<ARef<Credential>>,
 }
@@ -540,8 +569,8 @@ impl Mounting {
             userxattr: false,
             redirect_dir: None,
             redirects: Redirects::Refused,
-            uuid_null: false,
-            volatile: None,
+            uuid: uuid::Choice::Auto,
+            fsync: None,
             cred: None,
         }
     }
@@ -563,8 +592,8 @@ impl Mounting {
             choose(feature, value, log)?;
             match index {
                 REDIRECT_DIR => self.redirect_dir = Some(RedirectDir::parse(value)?),
-                UUID => self.uuid_null = value.to_bytes() == b"null",
-                FSYNC => self.volatile = Some((value.to_bytes() == VOLATILE.as_bytes(), "fsync")),
+                UUID => self.uuid = uuid::Choice::parse(value)?,
+                FSYNC => self.fsync = Some((Fsync::parse(value)?, "fsync")),
                 _ => {}
             }
             return Ok(());
@@ -584,7 +613,7 @@ impl Mounting {
             (Opt::OverrideCreds, Value::Flag(false)) => {}
             (Opt::OverrideCreds, _) => not_yet("override_creds", log)?,
             (Opt::DataDirAdd, _) => not_yet("datadir+", log)?,
-            (Opt::Volatile, _) => self.volatile = Some((true, VOLATILE)),
+            (Opt::Volatile, _) => self.fsync = Some((Fsync::Volatile, VOLATILE)),
             (Opt::UserXattr, _) => self.userxattr = true,
             (Opt::LowerDir | Opt::Feature, _) => return Err(EINVAL),
         }
@@ -605,8 +634,8 @@ impl Mounting {
         stack::key(self)
     }
 
-    fn is_volatile(&self) -> bool {
-        self.volatile.is_some_and(|(volatile, _)| volatile)
+    fn fsync(&self) -> Fsync {
+        self.fsync.map_or(Fsync::Auto, |(fsync, _)| fsync)
     }
 
     /// What is done with redirects. Those of `user.*` are never followed: anybody can make
@@ -622,12 +651,30 @@ impl Mounting {
         }
     }
 
+    /// As overlayfs shows it: without an upper layer what makes and what follows are one.
+    fn shown_redirects(&self) -> Redirects {
+        match self.redirects {
+            Redirects::Followed if self.as_overlay && self.upper.is_none() => Redirects::Made,
+            redirects => redirects,
+        }
+    }
+
+    /// Whether `redirect_dir` says something else than what is mounted. What `off` means is
+    /// what the module said when it was.
+    fn changes_redirects(&self, layers: &Layers, shown: &Shown) -> bool {
+        match self.redirect_dir {
+            None => false,
+            Some(RedirectDir::Off) => layers.redirects == Redirects::Made,
+            Some(_) => ![layers.redirects, shown.redirects].contains(&self.chosen_redirects()),
+        }
+    }
+
     /// What means nothing for this mount, and is no reason to refuse it.
     fn ignore_useless(&mut self, log: &Log<'_>) {
         if self.upper.is_some() {
             return;
         }
-        if let Some((_, option)) = self.volatile.take_if(|(volatile, _)| *volatile) {
+        if let Some((_, option)) = self.fsync.take_if(|(fsync, _)| *fsync == Fsync::Volatile) {
             log.warn(fmt!(
                 "option '{option}' means nothing without upperdir, it is ignored"
             ));
@@ -699,13 +746,8 @@ impl Mounting {
     /// What is told of the options later.
     pub(crate) fn shown(&self) -> Shown {
         Shown {
-            // Overlayfs would make one for an upper layer.
-            uuid_null: self.as_overlay && (self.uuid_null || self.upper.is_some()),
-            redirects: match self.redirects {
-                // As overlayfs has it: without an upper layer the two are one.
-                Redirects::Followed if self.as_overlay && self.upper.is_none() => Redirects::Made,
-                redirects => redirects,
-            },
+            redirects: self.shown_redirects(),
+            fsync: self.fsync(),
             one_by_one: self.style == Some(Style::OneByOne),
             default_permissions: self.default_permissions,
             userxattr: self.userxattr,
@@ -724,14 +766,12 @@ impl Mounting {
         self.check_unchanged(layers, log)?;
         let changed = match self {
             _ if self.userxattr && !shown.userxattr => "userxattr",
-            _ if self.redirect_dir.is_some() && self.chosen_redirects() != layers.redirects => {
-                "redirect_dir"
-            }
+            _ if self.changes_redirects(layers, shown) => "redirect_dir",
             // It was ignored without an upper layer, and is again.
             Self {
-                volatile: Some((volatile, option)),
+                fsync: Some((fsync, option)),
                 ..
-            } if layers.upper.is_some() && *volatile != layers.is_volatile() => option,
+            } if layers.upper.is_some() && *fsync != Fsync::of(layers) => option,
             _ => "",
         };
         if !changed.is_empty() {
@@ -767,9 +807,8 @@ impl Mounting {
 
 /// What `show_options` tells besides the layers.
 pub(crate) struct Shown {
-    /// Is shown as overlayfs shows it, which has another default.
-    pub(crate) uuid_null: bool,
     pub(crate) redirects: Redirects,
+    pub(crate) fsync: Fsync,
     /// The lower layers were named one by one.
     pub(crate) one_by_one: bool,
     pub(crate) default_permissions: bool,

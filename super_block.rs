@@ -8,9 +8,10 @@
 
 use crate::{
     copyup::InFlight,
+    format::uuid::Uuid,
     inode::{self, Copied, OverlayInode},
     layers::{self, Layers, Redirects, Rovl},
-    mount::{self, Mounting, Shown, PARAMETERS},
+    mount::{self, Fsync, Mounting, Shown, PARAMETERS},
     readdir::OpenDirectory,
     vfs::{
         flags::FsFlags,
@@ -49,6 +50,7 @@ pub(crate) struct Overlay {
     pub(crate) copied: Arc<Copied>,
     /// The options, as `show_options` tells them.
     options: Shown,
+    uuid: mount::UuidChoice,
 }
 
 impl MountOperations for Rovl {
@@ -94,6 +96,7 @@ impl MountOperations for Rovl {
             in_flight: InFlight::new()?,
             copied: Copied::new()?,
             options: mounting.shown(),
+            uuid: stack.uuid,
         };
         let filled = sb.set_data(KBox::new(overlay, GFP_KERNEL)?);
         let root = inode::get(filled.sb(), stack.root)?;
@@ -132,7 +135,12 @@ impl SuperOperations for Rovl {
                 None => layers.lower(0)?,
             };
             out.copy_from(top.path(top.root()), sb.magic(), layers.namelen)
-        })
+        })?;
+        let uuid = sb.uuid();
+        if !Uuid(uuid).is_null() {
+            out.set_fsid_from(&uuid);
+        }
+        Ok(())
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
@@ -168,11 +176,13 @@ impl SuperOperations for Rovl {
                 },
             );
         }
-        if overlay.options.uuid_null {
-            seq::show_raw(seq, c",uuid=null");
+        if let Some(uuid) = overlay.uuid.shown() {
+            seq::show_raw(seq, uuid);
         }
-        if overlay.layers.is_volatile() {
-            seq::show_raw(seq, c",fsync=volatile");
+        match overlay.options.fsync {
+            Fsync::Auto => {}
+            Fsync::Strict => seq::show_raw(seq, c",fsync=strict"),
+            Fsync::Volatile => seq::show_raw(seq, c",fsync=volatile"),
         }
         if overlay.options.userxattr {
             seq::show_raw(seq, c",userxattr");

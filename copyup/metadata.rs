@@ -117,7 +117,7 @@ impl Copy<'_> {
         if self.is_own {
             return Ok(None);
         }
-        lookup::origin_value(ctx, self.source).map(Some)
+        lookup::origin_value(ctx, self.layers, self.source).map(Some)
     }
 
     fn set_origin(

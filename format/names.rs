@@ -18,6 +18,8 @@ pub(crate) struct Names {
     pub(crate) metacopy: &'static CStr,
     /// Which protections (`chattr +a`, `+i`) an upper object has.
     pub(crate) protattr: &'static CStr,
+    /// The UUID of the overlay, at its upper root.
+    pub(crate) uuid: &'static CStr,
 }
 
 /// As a privileged mount has them.
@@ -31,6 +33,7 @@ pub(crate) static TRUSTED: Names = Names {
     redirect: c"trusted.overlay.redirect",
     metacopy: c"trusted.overlay.metacopy",
     protattr: c"trusted.overlay.protattr",
+    uuid: c"trusted.overlay.uuid",
 };
 
 /// As a mount with `userxattr` has them.
@@ -44,6 +47,7 @@ pub(crate) static USER: Names = Names {
     redirect: c"user.overlay.redirect",
     metacopy: c"user.overlay.metacopy",
     protattr: c"user.overlay.protattr",
+    uuid: c"user.overlay.uuid",
 };
 
 impl Names {

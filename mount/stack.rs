@@ -5,11 +5,11 @@
 //! Nothing of this changes a layer but [`workdir`], which comes when all else
 //! has been checked.
 
-use super::{refuse, workdir, Given, Mounting, Quoted, Reason, RedirectDir, Role};
+use super::{refuse, uuid, workdir, Fsync, Given, Mounting, Quoted, Reason, RedirectDir, Role};
 use crate::vfs::compat::ELOOP;
 use crate::{
     format::{names, uuid::Uuid},
-    inode::{Identity, LowerObject, LowerObjects, Objects},
+    inode::{Identity, LowerObject, LowerObjects, Objects, Way},
     layers::{InUse, LastWhiteout, Layer, LayerFs, Layers, Upper},
     vfs::{
         self,
@@ -36,6 +36,8 @@ pub(crate) struct Stack {
     pub(crate) layers: KBox<Layers>,
     /// What the root inode stands for.
     pub(crate) root: Objects,
+    /// What `uuid` came to.
+    pub(crate) uuid: uuid::Choice,
 }
 
 /// Refuses a directory that cannot be a layer, or a work directory.
@@ -126,8 +128,9 @@ pub(super) fn key(mounting: &Mounting) -> Result<Key> {
     }
     key.word(mounting.userxattr.into())?;
     key.word(mounting.default_permissions.into())?;
-    key.word(mounting.is_volatile().into())?;
-    key.word(mounting.redirects as u64)?;
+    key.word(mounting.fsync() as u64)?;
+    key.word(mounting.shown_redirects() as u64)?;
+    key.word(mounting.uuid as u64)?;
     key.credentials(mounting.cred.as_ref().ok_or(EINVAL)?)?;
     Ok(key)
 }
@@ -143,21 +146,7 @@ pub(super) fn build<F: Operations>(
     check_depth(mounting, log, sb)?;
     let cred = mounting.cred.clone().ok_or(EINVAL)?;
     vfs::cred::with_creds(&cred, || {
-        let layers = Layers {
-            names: match mounting.userxattr {
-                true => &names::USER,
-                false => &names::TRUSTED,
-            },
-            trusts_handles: !mounting.userxattr && vfs::xattr::may_see_trusted(),
-            redirects: mounting.redirects,
-            upper: None,
-            lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
-            filesystems: KVec::new(),
-            cred: cred.clone(),
-            traps: KVec::new(),
-            namelen: 0,
-        };
-        let mut layers = KBox::new(layers, GFP_KERNEL)?;
+        let mut layers = no_layers(mounting, &cred)?;
         match mounting.written_to() {
             Some(_) => {
                 let upper = open_upper(context, mounting, &mut layers, log)?;
@@ -180,14 +169,40 @@ pub(super) fn build<F: Operations>(
         forget_shared_uuids(&mut layers)?;
         layers.set_traps()?;
         let root = root_of(&layers)?;
+        let (uuid, id) = uuid::settle(context, mounting, &layers, root.impure, log)?;
+        if let Some(id) = id {
+            sb.set_uuid(&id.0);
+        }
+        layers.ignores_uuids = uuid == uuid::Choice::Off;
         if let (Some(upper), Some(work)) = (&layers.upper, &mounting.work) {
             if upper.volatile.is_some() {
                 workdir::mark_volatile(context, &upper.layer.mnt, &upper.work)
                     .map_err(|e| unmarked(e, work, log))?;
             }
         }
-        Ok(Stack { layers, root })
+        Ok(Stack { layers, root, uuid })
     })
+}
+
+/// A stack of none so far.
+#[inline(never)]
+fn no_layers(mounting: &Mounting, cred: &ARef<Credential>) -> Result<KBox<Layers>> {
+    let layers = Layers {
+        names: match mounting.userxattr {
+            true => &names::USER,
+            false => &names::TRUSTED,
+        },
+        trusts_handles: !mounting.userxattr && vfs::xattr::may_see_trusted(),
+        redirects: mounting.redirects,
+        ignores_uuids: false,
+        upper: None,
+        lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
+        filesystems: KVec::new(),
+        cred: cred.clone(),
+        traps: KVec::new(),
+        namelen: 0,
+    };
+    Ok(KBox::new(layers, GFP_KERNEL)?)
 }
 
 #[inline(never)]
@@ -492,9 +507,9 @@ fn open_upper(
     let mut layer = open_layer(layers, Role::Upper, upper, log)?;
     layer.mnt.reset_atime();
     let base = work.path()?.borrow().dentry;
-    let volatile = match mounting.is_volatile() {
-        true => Some(sample_errors(&layer, log)?),
-        false => None,
+    let volatile = match mounting.fsync() {
+        Fsync::Volatile => Some(sample_errors(&layer, log)?),
+        _ => None,
     };
     let prepared = workdir::Preparation {
         mnt: &layer.mnt,
@@ -512,6 +527,7 @@ fn open_upper(
         tmpfile: prepared.tmpfile,
         rename_whiteout: prepared.rename_whiteout,
         volatile,
+        strict: mounting.fsync() == Fsync::Strict,
         _in_use: in_use,
         serial: Atomic::new(0),
         last_whiteout: LastWhiteout::new()?,
@@ -546,6 +562,8 @@ fn root_of(layers: &Layers) -> Result<Objects> {
         lower: LowerObjects::new(),
         origin: None,
         impure: false,
+        way: Way::STRAIGHT,
+        way_below: Way::STRAIGHT,
     };
     if let Some(upper) = &layers.upper {
         let dentry = upper.layer.root();

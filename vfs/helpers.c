@@ -11,6 +11,7 @@
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
+#include <linux/statfs.h>
 #include <linux/user_namespace.h>
 
 #include "compat.h"
@@ -283,6 +284,16 @@ void rovl_acl_dont_cache(struct inode *inode)
 bool rovl_can_decode_fh(const struct super_block *sb)
 {
 	return exportfs_can_decode_fh(sb->s_export_op);
+}
+
+void rovl_super_set_uuid(struct super_block *sb, const u8 *uuid)
+{
+	super_set_uuid(sb, uuid, UUID_SIZE);
+}
+
+void rovl_set_fsid(struct kstatfs *out, const u8 *uuid)
+{
+	out->f_fsid = uuid_to_fsid((__u8 *)uuid);
 }
 
 void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,

@@ -68,6 +68,8 @@ void rovl_set_nlink(struct inode *inode, unsigned int nlink);
 void rovl_drop_nlink(struct inode *inode);
 int rovl_sync_filesystem(struct super_block *sb);
 bool rovl_can_decode_fh(const struct super_block *sb);
+void rovl_super_set_uuid(struct super_block *sb, const u8 *uuid);
+void rovl_set_fsid(struct kstatfs *out, const u8 *uuid);
 void rovl_inode_times(const struct inode *inode, struct timespec64 *atime,
 		      struct timespec64 *mtime);
 void rovl_current_fs_ids(kuid_t *uid, kgid_t *gid);

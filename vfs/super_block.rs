@@ -92,6 +92,14 @@ pub(crate) trait SuperOperations: FileSystem {
 #[repr(transparent)]
 pub(crate) struct StatFs(b::kstatfs);
 
+/// `generate_random_uuid`.
+pub(crate) fn random_uuid() -> [u8; 16] {
+    let mut uuid = [0; 16];
+    // SAFETY: sixteen bytes of ours to fill in.
+    unsafe { b::generate_random_uuid(uuid.as_mut_ptr()) };
+    uuid
+}
+
 impl StatFs {
     /// `vfs_statfs` of another filesystem, then `f_type` and the longest name
     /// as this filesystem has them.
@@ -109,6 +117,13 @@ impl StatFs {
         self.0.f_type = magic as isize;
         self.0.f_namelen = self.0.f_namelen.max(namelen as isize);
         Ok(())
+    }
+
+    /// `uuid_to_fsid`: `f_fsid` of a filesystem with a UUID of its own.
+    pub(crate) fn set_fsid_from(&mut self, uuid: &[u8; 16]) {
+        // SAFETY: both are valid for the call, the buffer is ours; `kstatfs` is opaque in
+        // `kernel::bindings`.
+        unsafe { b::rovl_set_fsid((&raw mut self.0).cast(), uuid.as_ptr()) };
     }
 }
 
@@ -294,6 +309,12 @@ impl<F: Operations> NewSuperBlock<F> {
         // SAFETY: only we use the superblock.
         unsafe { (*self.0).s_stack_depth = depth };
         Ok(())
+    }
+
+    /// `super_set_uuid`.
+    pub(crate) fn set_uuid(&mut self, uuid: &[u8; 16]) {
+        // SAFETY: only we use the superblock, and it has no UUID yet or one of ours.
+        unsafe { b::rovl_super_set_uuid(self.0, uuid.as_ptr()) };
     }
 
     /// `SB_RDONLY`.

@@ -42,6 +42,7 @@ mod selinux;
 mod stress;
 mod times;
 mod unmount;
+mod uuid;
 mod userns;
 mod volatile;
 mod xattrs;
@@ -75,6 +76,7 @@ pub fn all() -> Vec<Test> {
         races::tests(),
         failure::tests(),
         volatile::tests(),
+        uuid::tests(),
         seen::tests(),
         unmount::tests(),
         stress::tests(),

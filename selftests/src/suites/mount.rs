@@ -1380,9 +1380,6 @@ fn known_option_not_built(t: &T) {
         "nfs_export=on",
         "verity=on",
         "verity=require",
-        "uuid=on",
-        "uuid=off",
-        "fsync=strict",
     ] {
         let (key, value) = option.split_once('=').expect("key=value");
         refused(t, &errnos, &[option], |fc| {
@@ -1412,7 +1409,10 @@ fn default_values_accepted(t: &T) {
         "nfs_export=off",
         "verity=off",
         "uuid=null",
+        "uuid=off",
+        "uuid=on",
         "uuid=auto",
+        "fsync=strict",
         "fsync=auto",
     ] {
         let (key, value) = option.split_once('=').expect("key=value");

@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test> {
         test!(last_one_counts),
         test!(nothing_without_upper),
         test!(other_stack_without_it),
+        test!(strict_flushes_every_copy),
         test!(nothing_is_flushed),
         test!(errors_are_told),
         test!(remount_does_not_end_it),
@@ -244,6 +245,43 @@ fn nothing_is_flushed(t: &T) {
             true => assert!(count >= 20, "{option}: {count} flushes"),
             false => assert_eq!(count, 0, "{option}"),
         }
+    }
+    sys::umount(&disk.at).works();
+    check_fs(Fs::Ext4, &disk.below.path);
+    drop(disk.below);
+    sys::umount_detach(&disk.ram);
+}
+
+/// With `fsync=strict` what has no data is written out as well before it gets its name.
+fn strict_flushes_every_copy(t: &T) {
+    let disk = Disk::new(t, 64);
+    mount_device(Fs::Ext4, &disk.below.path, &disk.at, "commit=3000");
+    for (option, is_strict) in [("fsync=auto", false), ("fsync=strict", true)] {
+        let home = disk.at.join(option);
+        sys::mkdir(&home, 0o755).works();
+        let o = t
+            .stack()
+            .flag(option)
+            .lower(|l| {
+                for i in 0..10 {
+                    l.dir(format!("d{i}")).file(format!("empty{i}"), "");
+                }
+            })
+            .upper_in(&home)
+            .of_a_round()
+            .mount();
+        for name in ["d", "empty"] {
+            let before = flushes(&disk.below.path);
+            for i in 0..10 {
+                sys::chmod(o.m(format!("{name}{i}")), 0o700).works();
+            }
+            let count = flushes(&disk.below.path) - before;
+            match is_strict {
+                true => assert!(count >= 10, "{option} {name}: {count} flushes"),
+                false => assert!(count < 5, "{option} {name}: {count} flushes"),
+            }
+        }
+        o.umount();
     }
     sys::umount(&disk.at).works();
     check_fs(Fs::Ext4, &disk.below.path);
