@@ -42,8 +42,8 @@ mod selinux;
 mod stress;
 mod times;
 mod unmount;
-mod uuid;
 mod userns;
+mod uuid;
 mod volatile;
 mod xattrs;
 

@@ -439,7 +439,8 @@ fn path_that_grows(t: &T) {
         })
         .lower(|l| _ = l.dir("x"))
         .upper(|u| {
-            u.dir("d").xattr("d", REDIRECT, format!("/{}", ["a"; 40].join("/")));
+            u.dir("d")
+                .xattr("d", REDIRECT, format!("/{}", ["a"; 40].join("/")));
             u.dir("e").xattr("e", REDIRECT, "/a/a/a");
         })
         .mount();
@@ -491,7 +492,10 @@ fn two_ways_to_one_directory(t: &T) {
         assert_names(o.m("one"), &["f", "f2", "g", "h2", "sub"]);
         assert_names(o.m("two"), &["g", "h", "h2"]);
         assert_text(o.m("one/f"), "old+");
-        assert_eq!(sys::mode_of(&sys::stat(o.m("one/f")).works()) & 0o777, 0o600);
+        assert_eq!(
+            sys::mode_of(&sys::stat(o.m("one/f")).works()) & 0o777,
+            0o600
+        );
         assert_text(o.m("one/g"), "old+");
         assert_text(o.m("two/g"), "old");
         assert_text(o.m("one/f2"), "old");

@@ -148,11 +148,7 @@ fn what_is_stored_and_is_none(t: &T) {
 /// byte by byte.
 fn off_ignores_those_of_layers(t: &T) {
     for (flag, is_null) in [("uuid=off", true), ("uuid=null", false)] {
-        let o = t
-            .stack()
-            .flag(flag)
-            .lower(|l| _ = l.file("f", "f"))
-            .mount();
+        let o = t.stack().flag(flag).lower(|l| _ = l.file("f", "f")).mount();
         let number = sys::stat(o.m("f")).works().st_ino;
         sys::chmod(o.m("f"), 0o600).works();
         let origin = sys::get_xattr(o.u("f"), ORIGIN).works();
