@@ -519,10 +519,17 @@ pub(crate) fn ino_of_entry(
     dir: &Dentry<Rovl>,
     name: &[u8],
 ) -> Result<u64> {
-    let dir = dir.node()?;
-    let layers = layers::of(dir);
-    let objects = find(may_lock, dir, name)?.ok_or(ENOENT)?;
-    Ok(objects.identity(layers)?.ino)
+    let layers = layers::of(dir.node()?);
+    let child = dir.cached_child(name);
+    let identity = match child.as_ref().map(|child| child.node()) {
+        // What is in use keeps its number, also where the layers do not tell it.
+        Some(Ok(inode)) => inode.data().identity(layers, &inode.data().real(layers)?)?,
+        _ => {
+            let objects = find(may_lock, dir.node()?, name)?.ok_or(ENOENT)?;
+            objects.identity(layers)?
+        }
+    };
+    Ok(identity.ino)
 }
 
 /// The value of `overlay.origin` for a copy of `object`; empty if its

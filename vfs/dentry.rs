@@ -98,6 +98,20 @@ impl<F: FileSystem> Dentry<F> {
         // of the same filesystem, never null.
         unsafe { ARef::from_raw(NonNull::new_unchecked(b::dget_parent(self.as_ptr())).cast()) }
     }
+
+    /// `d_lookup`: the dentry of a name in this directory, if the VFS has one. The
+    /// filesystem is not asked.
+    pub(crate) fn cached_child(&self, name: &[u8]) -> Option<ARef<Dentry<F>>> {
+        let mut q = qstr(name);
+        let len = u32::try_from(name.len()).ok()?;
+        // SAFETY: the name has that many bytes; the parent is a number here.
+        let hash = unsafe { b::full_name_hash(self.as_ptr().cast(), name.as_ptr().cast(), len) };
+        q.__bindgen_anon_1.__bindgen_anon_1.hash = hash;
+        // SAFETY: the dentry is valid, the name lives for the call.
+        let child = unsafe { b::d_lookup(self.as_ptr(), &q) };
+        // SAFETY: counted for us, of the filesystem of its parent.
+        NonNull::new(child).map(|child| unsafe { ARef::from_raw(child.cast()) })
+    }
 }
 
 impl Dentry {
