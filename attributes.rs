@@ -64,8 +64,8 @@ impl InodeOperations for Rovl {
         stat.set_enforced_attributes(inode);
         let identity = inode.data().identity(layers, &real)?;
         let dev = inode.sb().dev();
-        if layers.on_one_filesystem() {
-            stat.set_identity(dev, identity.ino);
+        if let Some(ino) = layers.numbers.of_object(identity.fs, identity.ino) {
+            stat.set_identity(dev, ino);
         } else if inode.is_dir() {
             stat.set_identity(dev, inode.ino());
         } else {

@@ -594,13 +594,20 @@ fn new(
     let flags = private::flags_of(layers, path, is_upper)?;
     new.set_flags_from(below, flags);
     new.set_nlink(if below.is_dir() { 1 } else { below.nlink() });
-    // Inode numbers of several filesystems could be equal in one mount, but
-    // directories are told apart by `i_ino` alone.
-    let ino = if layers.on_one_filesystem() || !below.is_dir() {
-        identity.ino
-    } else {
-        vfs::attr::next_ino()
-    };
+    let ino = layers.numbers.of_object(identity.fs, identity.ino);
+    let ino = ino.unwrap_or_else(|| number_of_unfit(layers, identity, below.is_dir()));
     let number = (ino, identity.overlay_generation());
     Ok(new.publish(number, below.mode(), below.rdev()))
+}
+
+/// `i_ino` of what is not shown with a number made of the one below. Numbers of several
+/// filesystems could be equal in one mount, but directories are told apart by `i_ino` alone.
+fn number_of_unfit(layers: &Layers, identity: Identity, is_dir: bool) -> u64 {
+    if !layers.numbers.are_of_layers() {
+        layers.warn_of_overflow(identity.fs, identity.ino);
+    }
+    match is_dir {
+        true => layers.numbers.of_mount(),
+        false => identity.ino,
+    }
 }

@@ -16,8 +16,12 @@ use kernel::{
     cred::Credential,
     new_spinlock,
     prelude::*,
-    str::CString,
-    sync::{aref::ARef, SpinLock},
+    str::{BStr, CString},
+    sync::{
+        aref::ARef,
+        atomic::{Atomic, Relaxed},
+        SpinLock,
+    },
 };
 
 /// The filesystem type. What its objects keep is said at the top, in
@@ -44,6 +48,10 @@ pub(crate) struct Layers {
     /// The distinct filesystems the layers are on; that of the upper layer is
     /// the first, or without one that of the topmost lower layer.
     pub(crate) filesystems: KVec<LayerFs>,
+    /// Which numbers their objects are shown with.
+    pub(crate) numbers: Numbers,
+    /// It has been said that a number did not fit; see [`Layers::warn_of_overflow`].
+    pub(crate) has_overflowed: Atomic<bool>,
     /// How the attributes are called that the mount keeps with objects.
     pub(crate) names: &'static Names,
     /// Whether handles found in the upper layer may be followed: the mounter may
@@ -103,6 +111,98 @@ pub(crate) struct LayerFs {
     pub(crate) is_found_by_uuid: bool,
 }
 
+/// Which inode and device numbers objects are shown with.
+#[derive(Clone, Copy)]
+pub(crate) enum Numbers {
+    /// All layers are on one filesystem: its inode numbers, and the `st_dev` of the mount.
+    OfOne,
+    /// They are on several (`xino=off`). Directories have numbers of the mount, and other
+    /// objects their own with the [`LayerFs::pseudo_dev`] of their filesystem.
+    OfEach,
+    /// They are on several, whose numbers are made one range (`xino=on`), with the `st_dev` of
+    /// the mount. Where one does not fit it is as with [`Numbers::OfEach`].
+    Composed(Composed),
+}
+
+/// The inode numbers of several filesystems, made one range: where a number stays below
+/// 2^`narrow`, as most do, the index of its filesystem is put above that, and the outcome is
+/// one of 32 bits, for programs that know no others. If not, it goes above 2^`wide`.
+///
+/// It is made of the number and the index alone, so it stays the same over mounts of the same
+/// layers.
+#[derive(Clone, Copy)]
+pub(crate) struct Composed {
+    narrow: u32,
+    wide: u32,
+    /// What is above 2^`wide` in numbers that are of no filesystem: more than any index, and
+    /// 0 is that of narrow ones.
+    of_none: u64,
+}
+
+impl Composed {
+    /// For as many filesystems.
+    pub(crate) fn new(filesystems: u32) -> Self {
+        let bits_of = |n: u32| u32::BITS - n.leading_zeros();
+        let of_none = filesystems.saturating_add(1);
+        Self {
+            narrow: u32::BITS.saturating_sub(bits_of(filesystems.saturating_sub(1))),
+            wide: u64::BITS.saturating_sub(bits_of(of_none)),
+            of_none: of_none.into(),
+        }
+    }
+
+    /// The number of an object of a filesystem, by the index of that; `None` if there is no
+    /// room for it.
+    #[inline(never)]
+    fn number(self, fs: u32, ino: u64) -> Option<u64> {
+        let fs = u64::from(fs);
+        if ino >> self.narrow == 0 {
+            Some(fs << self.narrow | ino)
+        } else if ino >> self.wide == 0 {
+            Some((fs + 1) << self.wide | ino)
+        } else {
+            None
+        }
+    }
+
+    /// A number that no object of a filesystem has.
+    fn of_mount(self, n: u64) -> u64 {
+        self.of_none << self.wide | n
+    }
+}
+
+impl Numbers {
+    /// The inode number of an object that is shown with the `st_dev` of the mount. `None` for
+    /// one that is not, and for a directory that has a number of the mount.
+    #[inline]
+    pub(crate) fn of_object(self, fs: u32, ino: u64) -> Option<u64> {
+        match self {
+            Self::OfOne => Some(ino),
+            Self::OfEach => None,
+            Self::Composed(composed) => composed.number(fs, ino),
+        }
+    }
+
+    /// What `d_ino` says of an object of which a layer lists `ino`.
+    pub(crate) fn listed(self, fs: u32, ino: u64) -> u64 {
+        self.of_object(fs, ino).unwrap_or(ino)
+    }
+
+    /// A number of the mount, for a directory that has no other.
+    pub(crate) fn of_mount(self) -> u64 {
+        let ino = vfs::attr::next_ino();
+        match self {
+            Self::Composed(composed) => composed.of_mount(ino),
+            Self::OfOne | Self::OfEach => ino,
+        }
+    }
+
+    /// Whether a layer lists the numbers that are shown.
+    pub(crate) fn are_of_layers(self) -> bool {
+        !matches!(self, Self::Composed(_))
+    }
+}
+
 /// The writable layer and its work directory.
 ///
 /// Dentries and marked inodes must go before their mount does, so it comes last.
@@ -124,7 +224,7 @@ pub(crate) struct Upper {
     /// Holds others off the upper and work directories.
     pub(crate) _in_use: InUse,
     /// Makes names in `work/` unique within this mount.
-    pub(crate) serial: kernel::sync::atomic::Atomic<u64>,
+    pub(crate) serial: Atomic<u64>,
     pub(crate) last_whiteout: LastWhiteout,
     pub(crate) layer: Layer,
 }
@@ -253,10 +353,27 @@ impl Layers {
         self.traps.binary_search(&dir.as_ptr().addr()).is_ok()
     }
 
-    /// Whether all layers are on one filesystem, so that its inode numbers can
-    /// be shown as they are, with the `st_dev` of the mount.
+    /// Whether all layers are on one filesystem.
     pub(crate) fn on_one_filesystem(&self) -> bool {
         self.filesystems.len() == 1
+    }
+
+    /// Says once that a number did not fit.
+    #[cold]
+    pub(crate) fn warn_of_overflow(&self, fs: u32, ino: u64) {
+        if self.has_overflowed.load(Relaxed) || !vfs::may_warn() {
+            return;
+        }
+        let upper = self.upper.iter().map(|upper| &upper.layer);
+        let layer = Iterator::chain(upper, &self.lower).find(|layer| layer.fs == fs);
+        if let (Some(layer), false) = (layer, self.has_overflowed.xchg(true, Relaxed)) {
+            pr_warn!(
+                "inode number {} of layer {} leaves no bits for xino: such objects are shown as \
+                 with xino=off\n",
+                ino,
+                BStr::from_bytes(layer.name.to_bytes())
+            );
+        }
     }
 
     /// Whether marks are `user.*` attributes, which the mounter needs the right to read.

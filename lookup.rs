@@ -529,7 +529,7 @@ pub(crate) fn ino_of_entry(
             objects.identity(layers)?
         }
     };
-    Ok(identity.ino)
+    Ok(layers.numbers.listed(identity.fs, identity.ino))
 }
 
 /// The value of `overlay.origin` for a copy of `object`; empty if its

@@ -15,7 +15,7 @@
 use crate::vfs::compat::{EDQUOT, ELOOP, ENAMETOOLONG, EOPNOTSUPP};
 use crate::{
     format::lowerdir,
-    layers::{Layers, Redirects},
+    layers::{Layers, Numbers, Redirects},
     vfs::{
         fs_context::{Log, Parameter, Purpose, Value},
         lock::{Context, Nothing},
@@ -94,8 +94,11 @@ struct Feature {
 /// Which of [`FEATURES`] have more than one value here.
 const REDIRECT_DIR: usize = 0;
 const UUID: usize = 2;
+const XINO: usize = 4;
 const FSYNC: usize = 7;
 const VOLATILE: &str = "volatile";
+const OFF: &str = "off";
+const AUTO: &str = "auto";
 
 const FEATURES: [Feature; 8] = [
     Feature {
@@ -120,9 +123,8 @@ const FEATURES: [Feature; 8] = [
     },
     Feature {
         name: c"xino",
-        // `auto` leaves the choice to the filesystem.
-        as_here: &["off", "auto"],
-        not_here: &["on"],
+        as_here: &[OFF, AUTO, "on"],
+        not_here: &[],
     },
     Feature {
         name: c"metacopy",
@@ -214,6 +216,42 @@ fn redirects_off() -> Redirects {
     match params::redirect_always_follow() {
         true => Redirects::Followed,
         false => Redirects::Refused,
+    }
+}
+
+/// Whether numbers of several filesystems are made one range: `xino=`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Xino {
+    Off,
+    /// If they last: where file handles lead to the files of the layers.
+    Auto,
+    On,
+}
+
+impl Xino {
+    fn of(value: &CStr) -> Self {
+        match value.to_bytes() {
+            value if value == OFF.as_bytes() => Self::Off,
+            value if value == AUTO.as_bytes() => Self::Auto,
+            _ => Self::On,
+        }
+    }
+
+    /// What it is if nothing is said, for this name of the filesystem type.
+    fn default(as_overlay: bool) -> Self {
+        match (as_overlay, params::xino_auto()) {
+            (false, _) => Self::On,
+            (true, true) => Self::Auto,
+            (true, false) => Self::Off,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            Self::Off => c"off",
+            Self::Auto => c"auto",
+            Self::On => c"on",
+        }
     }
 }
 
@@ -324,6 +362,8 @@ pub(crate) struct Mounting {
     /// What comes of it, once the options are complete.
     redirects: Redirects,
     uuid: uuid::Choice,
+    /// If that was said.
+    xino: Option<Xino>,
     /// What has to be durable, if that was said, and by which option.
     fsync: Option<(Fsync, &'static str)>,
     /// As whom the layers are accessed, once the options are complete.
@@ -570,6 +610,7 @@ impl Mounting {
             redirect_dir: None,
             redirects: Redirects::Refused,
             uuid: uuid::Choice::Auto,
+            xino: None,
             fsync: None,
             cred: None,
         }
@@ -593,6 +634,7 @@ impl Mounting {
             match index {
                 REDIRECT_DIR => self.redirect_dir = Some(RedirectDir::parse(value)?),
                 UUID => self.uuid = uuid::Choice::parse(value)?,
+                XINO => self.xino = Some(Xino::of(value)),
                 FSYNC => self.fsync = Some((Fsync::parse(value)?, "fsync")),
                 _ => {}
             }
@@ -632,6 +674,10 @@ impl Mounting {
         self.redirects = self.chosen_redirects();
         self.cred = Some(stack::check(self, log)?);
         stack::key(self)
+    }
+
+    fn xino(&self) -> Xino {
+        self.xino.unwrap_or_else(|| Xino::default(self.as_overlay))
     }
 
     fn fsync(&self) -> Fsync {
@@ -744,8 +790,14 @@ impl Mounting {
     }
 
     /// What is told of the options later.
-    pub(crate) fn shown(&self) -> Shown {
+    pub(crate) fn shown(&self, layers: &Layers) -> Shown {
         Shown {
+            as_overlay: self.as_overlay,
+            xino: match layers.numbers {
+                Numbers::OfOne => None,
+                Numbers::OfEach => Some(Xino::Off),
+                Numbers::Composed(_) => Some(self.xino()),
+            },
             redirects: self.shown_redirects(),
             fsync: self.fsync(),
             one_by_one: self.style == Some(Style::OneByOne),
@@ -767,6 +819,15 @@ impl Mounting {
         let changed = match self {
             _ if self.userxattr && !shown.userxattr => "userxattr",
             _ if self.changes_redirects(layers, shown) => "redirect_dir",
+            // `auto` leaves the choice to the filesystem, and on one there is none.
+            Self {
+                xino: Some(Xino::Off),
+                ..
+            } if !layers.numbers.are_of_layers() => "xino",
+            Self {
+                xino: Some(Xino::On),
+                ..
+            } if shown.xino == Some(Xino::Off) => "xino",
             // It was ignored without an upper layer, and is again.
             Self {
                 fsync: Some((fsync, option)),
@@ -807,10 +868,22 @@ impl Mounting {
 
 /// What `show_options` tells besides the layers.
 pub(crate) struct Shown {
+    /// By whose name it was mounted.
+    as_overlay: bool,
+    /// What is done, where that makes a difference.
+    xino: Option<Xino>,
     pub(crate) redirects: Redirects,
     pub(crate) fsync: Fsync,
     /// The lower layers were named one by one.
     pub(crate) one_by_one: bool,
     pub(crate) default_permissions: bool,
     pub(crate) userxattr: bool,
+}
+
+impl Shown {
+    /// The value of `xino`, if it is not what there is by default.
+    pub(crate) fn xino(&self) -> Option<&'static CStr> {
+        let xino = self.xino?;
+        (xino != Xino::default(self.as_overlay)).then(|| xino.name())
+    }
 }

@@ -19,7 +19,7 @@
 
 use crate::vfs::compat::ENOTEMPTY;
 use crate::{
-    layers::{self, Layers, Rovl},
+    layers::{self, Layer, Layers, Rovl},
     listing::{Cache, List, Listing},
     lookup,
     vfs::{
@@ -28,7 +28,7 @@ use crate::{
         iterate::{self, DirFile, Pass},
         lock::{Context, DirectoryLock, MayLockDirectory, Nothing},
         readdir::{self, DirContext, ReaddirOperations},
-        Dentry, Inode, Mount, Path,
+        Dentry, Inode, Path,
     },
     whiteout::Part,
 };
@@ -55,6 +55,7 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
     if let Some(upper) = dir.data().upper() {
         let upper = Part {
             path: Path::new(layers.upper_mnt()?, upper),
+            fs: layers.upper()?.layer.fs,
             names: layers.names,
             has_xattr_whiteouts: false,
         };
@@ -63,6 +64,7 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
     for lower in dir.data().lower_parts() {
         let lower = Part {
             path: lower.path(layers)?,
+            fs: layers.lower(lower.layer)?.fs,
             names: layers.names,
             has_xattr_whiteouts: lower.xattr_whiteouts,
         };
@@ -71,7 +73,7 @@ fn parts<'a>(dir: &'a Inode<Rovl>, layers: &'a Layers) -> Result<KVec<Part<'a>>>
     Ok(parts)
 }
 
-/// All names that a directory holds, with the inode numbers of the layers.
+/// All names that a directory holds, with the inode numbers that their layers give them.
 fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List> {
     let layers = layers::of(dir);
     layers.as_mounter(|| {
@@ -79,8 +81,20 @@ fn merge(may_lock: &mut impl MayLockDirectory, dir: &Inode<Rovl>) -> Result<List
         let mut list = read_all(may_lock, &parts, layers)?;
         hide(may_lock, &mut list, &parts)?;
         list.compact();
+        if !layers.numbers.are_of_layers() {
+            compose_numbers(&mut list, &parts, layers)?;
+        }
         Ok(list)
     })
+}
+
+/// Makes the numbers of the layers those that are shown (`xino`).
+fn compose_numbers(list: &mut List, parts: &[Part<'_>], layers: &Layers) -> Result {
+    for entry in &mut *list.entries {
+        let part = parts.get(usize::from(entry.part)).ok_or(EIO)?;
+        entry.ino = layers.numbers.listed(part.fs, entry.ino);
+    }
+    Ok(())
 }
 
 /// What the parts hold, with the inode numbers of the layers.
@@ -319,10 +333,10 @@ impl OnlyPart {
         })
     }
 
-    fn mnt<'a>(&self, layers: &'a Layers) -> Result<&'a Mount> {
+    fn layer<'a>(&self, layers: &'a Layers) -> Result<&'a Layer> {
         match self.layer {
-            Some(layer) => Ok(&layers.lower(layer)?.mnt),
-            None => layers.upper_mnt(),
+            Some(layer) => layers.lower(layer),
+            None => Ok(&layers.upper()?.layer),
         }
     }
 
@@ -337,9 +351,12 @@ impl OnlyPart {
         layers.as_mounter(|| {
             let (own, parent) = (file.inode().ino(), file.dentry().parent().node()?.ino());
             let cache = cache_of(file.inode())?;
+            let layer = self.layer(layers)?;
+            let shown = |entry: &iterate::Entry<'_>| layers.numbers.listed(layer.fs, entry.ino);
             // A lower layer does not change, but where names may come by way of a server.
             let stays = self.layer.is_some() && !self.file.dentry().has_names_that_come();
             if stays && cache.is_plain() && file.inode().data().upper().is_none() {
+                let as_listed = layers.numbers.are_of_layers();
                 iterate::pass_entries(
                     may_lock,
                     &mut self.file,
@@ -347,14 +364,19 @@ impl OnlyPart {
                     &mut |entry| match entry.name {
                         b"." => Pass::As(own),
                         b".." => Pass::As(parent),
-                        _ => Pass::Stop,
+                        _ if as_listed => Pass::Stop,
+                        _ => Pass::As(shown(entry)),
                     },
                 )?;
-                return iterate::pass_all(may_lock, &mut self.file, out);
+                return match as_listed {
+                    true => iterate::pass_all(may_lock, &mut self.file, out),
+                    false => Ok(()),
+                };
             }
             let dir: ARef<Dentry> = self.file.dentry().into();
             let part = Part {
-                path: Path::new(self.mnt(layers)?, &dir),
+                path: layer.path(&dir),
+                fs: layer.fs,
                 names: layers.names,
                 has_xattr_whiteouts: false,
             };
@@ -376,11 +398,11 @@ impl OnlyPart {
                             if let Some(seen) = &mut seen {
                                 seen.names = true;
                             }
-                            Pass::As(entry.ino)
+                            Pass::As(shown(entry))
                         }
                         _ => {
                             seen = None;
-                            doubt.settle(entry)
+                            doubt.settle(entry, shown(entry))
                         }
                     })?;
                 let Some((name, d_type)) = doubt.unknown.take() else {
@@ -417,12 +439,12 @@ impl Doubt {
     /// Out of the way of all the others, which are passed on as they come.
     #[cold]
     #[inline(never)]
-    fn settle(&mut self, entry: &iterate::Entry<'_>) -> Pass {
+    fn settle(&mut self, entry: &iterate::Entry<'_>, ino: u64) -> Pass {
         match &self.known {
             Some((looked_at, is_whiteout)) if looked_at.as_slice() == entry.name => {
                 match is_whiteout {
                     true => Pass::Skip,
-                    false => Pass::As(entry.ino),
+                    false => Pass::As(ino),
                 }
             }
             _ => {

@@ -91,11 +91,12 @@ impl MountOperations for Rovl {
         mut sb: NewSuperBlock<Self>,
     ) -> Result<Rooted> {
         let stack = mounting.build(context, log, &mut sb)?;
+        let options = mounting.shown(&stack.layers);
         let overlay = Overlay {
             layers: stack.layers,
             in_flight: InFlight::new()?,
             copied: Copied::new()?,
-            options: mounting.shown(),
+            options,
             uuid: stack.uuid,
         };
         let filled = sb.set_data(KBox::new(overlay, GFP_KERNEL)?);
@@ -178,6 +179,9 @@ impl SuperOperations for Rovl {
         }
         if let Some(uuid) = overlay.uuid.shown() {
             seq::show_raw(seq, uuid);
+        }
+        if let Some(xino) = overlay.options.xino() {
+            seq::show_option(seq, c"xino", xino);
         }
         match overlay.options.fsync {
             Fsync::Auto => {}

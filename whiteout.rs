@@ -74,6 +74,8 @@ pub(crate) fn is_whiteout(names: &Names, object: Path<'_>) -> Result<bool> {
 /// A directory of a layer, with what can hide in it.
 pub(crate) struct Part<'a> {
     pub(crate) path: Path<'a>,
+    /// Index into [`Layers::filesystems`](crate::layers::Layers::filesystems).
+    pub(crate) fs: u32,
     pub(crate) names: &'a Names,
     pub(crate) has_xattr_whiteouts: bool,
 }

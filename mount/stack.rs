@@ -5,12 +5,14 @@
 //! Nothing of this changes a layer but [`workdir`], which comes when all else
 //! has been checked.
 
-use super::{refuse, uuid, workdir, Fsync, Given, Mounting, Quoted, Reason, RedirectDir, Role};
+use super::{
+    refuse, uuid, workdir, Fsync, Given, Mounting, Quoted, Reason, RedirectDir, Role, Xino,
+};
 use crate::vfs::compat::ELOOP;
 use crate::{
     format::{names, uuid::Uuid},
     inode::{Identity, LowerObject, LowerObjects, Objects, Way},
-    layers::{InUse, LastWhiteout, Layer, LayerFs, Layers, Upper},
+    layers::{Composed, InUse, LastWhiteout, Layer, LayerFs, Layers, Numbers, Upper},
     vfs::{
         self,
         cred::NewCred,
@@ -131,8 +133,29 @@ pub(super) fn key(mounting: &Mounting) -> Result<Key> {
     key.word(mounting.fsync() as u64)?;
     key.word(mounting.shown_redirects() as u64)?;
     key.word(mounting.uuid as u64)?;
+    key.word(match is_on_one_filesystem(mounting)? {
+        true => 0,
+        false => 1 + mounting.xino() as u64,
+    })?;
     key.credentials(mounting.cred.as_ref().ok_or(EINVAL)?)?;
     Ok(key)
+}
+
+/// Whether all layers are on one filesystem.
+fn is_on_one_filesystem(mounting: &Mounting) -> Result<bool> {
+    let first = mounting.upper.as_ref().or(mounting.lower.first());
+    let first = first.ok_or(EINVAL)?.path()?.borrow();
+    for lower in &mounting.lower {
+        let lower = lower.path()?.borrow();
+        if !lower
+            .dentry
+            .super_block()
+            .is_same(first.dentry.super_block())
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes a stack of the layers that the options name, which have been [`check`]ed.
@@ -167,6 +190,7 @@ pub(super) fn build<F: Operations>(
             sb.set_limits_from(layers.lower(0)?.root().super_block());
         }
         forget_shared_uuids(&mut layers)?;
+        layers.numbers = numbers_of(&layers, mounting.xino(), log)?;
         layers.set_traps()?;
         let root = root_of(&layers)?;
         let (uuid, id) = uuid::settle(context, mounting, &layers, root.impure, log)?;
@@ -198,6 +222,8 @@ fn no_layers(mounting: &Mounting, cred: &ARef<Credential>) -> Result<KBox<Layers
         upper: None,
         lower: KVec::with_capacity(mounting.lower.len(), GFP_KERNEL)?,
         filesystems: KVec::new(),
+        numbers: Numbers::OfOne,
+        has_overflowed: Atomic::new(false),
         cred: cred.clone(),
         traps: KVec::new(),
         namelen: 0,
@@ -489,6 +515,55 @@ fn forget_shared_uuids(layers: &mut Layers) -> Result {
         }
     }
     Ok(())
+}
+
+/// Which numbers the objects of these layers are shown with.
+#[inline(never)]
+fn numbers_of(layers: &Layers, xino: Xino, log: &Log<'_>) -> Result<Numbers> {
+    let filesystems = u32::try_from(layers.filesystems.len()).map_err(|_| EINVAL)?;
+    if filesystems == 1 {
+        return Ok(Numbers::OfOne);
+    }
+    if xino == Xino::Off {
+        return Ok(Numbers::OfEach);
+    }
+    if cfg!(not(target_pointer_width = "64")) {
+        log.warn(fmt!("on a 32-bit kernel there is no xino, it is off"));
+        return Ok(Numbers::OfEach);
+    }
+    if xino == Xino::Auto {
+        if let Some((role, layer, why)) = without_lasting_numbers(layers) {
+            log.warn(fmt!(
+                "{} {}: its filesystem ({}) has {}, xino=auto is off",
+                role,
+                Quoted(&layer.name),
+                layer.root().super_block().type_name(),
+                why
+            ));
+            return Ok(Numbers::OfEach);
+        }
+    }
+    Ok(Numbers::Composed(Composed::new(filesystems)))
+}
+
+/// A layer whose objects do not keep their numbers for sure, over mounts and copies, and
+/// why: it cannot be told from which object of it one was copied.
+fn without_lasting_numbers(layers: &Layers) -> Option<(Role, &Layer, &'static str)> {
+    let upper = layers.upper.iter().map(|upper| (Role::Upper, &upper.layer));
+    let lower = layers.lower.iter().map(|layer| (Role::Lower, layer));
+    Iterator::chain(upper, lower).find_map(|(role, layer)| {
+        let fs = layers.filesystems.get(layer.fs as usize)?;
+        let sb = layer.root().super_block();
+        if !vfs::export::can_decode(sb) {
+            return Some((role, layer, "no file handles"));
+        }
+        // Without an upper layer there are no copies.
+        (layers.upper.is_some() && !fs.is_found_by_uuid).then_some((
+            role,
+            layer,
+            "no UUID of its own",
+        ))
+    })
 }
 
 /// The writable layer: held against others, and with a clean work directory.

@@ -26,7 +26,7 @@ DOCUMENT = "Documentation/troubleshooting.rst"
 OTHERS = "others"
 # What these say is answered, all of it.
 COMPLETE = ("mount.rs", "mount/*.rs", "vfs/fs_context.rs", "rust_overlay.rs", "vfs/params.c",
-            "lookup.rs", "lookup/*.rs", "private.rs", "namespace.rs", "whiteout.rs",
+            "lookup.rs", "lookup/*.rs", "private.rs", "namespace.rs", "whiteout.rs", "layers.rs",
             "tools/mount-rovl/src/*.rs", "tools/rust-metadata", "debian/rovl-dkms.dkms",
             "debian/initramfs-root/rovl")
 GAP = "{}"

@@ -119,6 +119,7 @@ bool rovl_param_overlay(void);
 bool rovl_param_redirect_dir(void);
 bool rovl_param_redirect_always_follow(void);
 unsigned short rovl_param_redirect_max(void);
+bool rovl_param_xino_auto(void);
 
 /* layout.c: what the Rust side compares itself with when it is loaded. */
 struct rovl_layout_entry {

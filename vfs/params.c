@@ -18,6 +18,12 @@ MODULE_PARM_DESC(overlay, "Be the filesystem type 'overlay' too, if the kernel's
 
 bool rovl_param_overlay(void) { return as_overlay; }
 
+static bool xino_auto;
+module_param(xino_auto, bool, 0644);
+MODULE_PARM_DESC(xino_auto, "The type name 'overlay' has the default xino=auto, not xino=off");
+
+bool rovl_param_xino_auto(void) { return READ_ONCE(xino_auto); }
+
 /*
  * Those of overlayfs. What these choose is not built yet, so they have one value each and refuse
  * others: who sets one has to be told that nothing comes of it.
@@ -56,8 +62,6 @@ module_param_cb(index, &off_ops, NULL, 0644);
 MODULE_PARM_DESC(index, "Default of the option index: not supported yet, off");
 module_param_cb(nfs_export, &off_ops, NULL, 0644);
 MODULE_PARM_DESC(nfs_export, "Default of the option nfs_export: not supported yet, off");
-module_param_cb(xino_auto, &off_ops, NULL, 0644);
-MODULE_PARM_DESC(xino_auto, "Default of the option xino: not supported yet, off");
 module_param_cb(metacopy, &off_ops, NULL, 0644);
 MODULE_PARM_DESC(metacopy, "Default of the option metacopy: not supported yet, off");
 

@@ -6,6 +6,12 @@
 
 use super::bindings as b;
 
+/// `xino_auto`, which may change at any time.
+pub(crate) fn xino_auto() -> bool {
+    // SAFETY: no requirements.
+    unsafe { b::rovl_param_xino_auto() }
+}
+
 /// `overlay`, which does not change after the module was loaded.
 pub(crate) fn overlay() -> bool {
     // SAFETY: no requirements.

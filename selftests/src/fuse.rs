@@ -64,13 +64,31 @@ struct Node {
 /// Collects the tree. Parents come by themselves.
 pub struct FuseTree {
     nodes: Vec<Node>,
+    /// See [`FuseTree::numbers_above`].
+    base: u64,
 }
 
 impl FuseTree {
     fn new() -> FuseTree {
-        let mut tree = FuseTree { nodes: Vec::new() };
+        let mut tree = FuseTree {
+            nodes: Vec::new(),
+            base: 0,
+        };
         tree.push(FileType::Directory, 0o755, 0);
         tree
+    }
+
+    /// All inode numbers are above `base`, but for that of the root, which is fixed.
+    pub fn numbers_above(&mut self, base: u64) -> &mut FuseTree {
+        self.base = base;
+        self
+    }
+
+    fn number(&self, index: usize) -> INodeNo {
+        match index {
+            0 => INodeNo(1),
+            _ => INodeNo(self.base + index as u64 + 1),
+        }
     }
 
     fn push(&mut self, kind: FileType, mode: u32, parent: usize) -> usize {
@@ -656,7 +674,13 @@ struct Server {
 
 impl Server {
     fn node(&self, ino: INodeNo) -> Option<(usize, &Node)> {
-        let index = usize::try_from(ino.0).ok()?.checked_sub(1)?;
+        let index = match ino {
+            INodeNo(1) => 0,
+            INodeNo(n) => {
+                let above = n.checked_sub(self.shared.tree.base)?;
+                usize::try_from(above).ok()?.checked_sub(1)?
+            }
+        };
         Some((index, self.shared.tree.nodes.get(index)?))
     }
 
@@ -665,7 +689,7 @@ impl Server {
         let changed = |s: &mut State| s.files.get(&index).and_then(|control| control.nlink);
         let nlink = self.shared.change(changed).unwrap_or(node.nlink);
         FileAttr {
-            ino: number(index),
+            ino: self.shared.tree.number(index),
             size: node.data.len() as u64,
             blocks: node.data.len().div_ceil(512) as u64,
             atime: node.mtime,
@@ -682,10 +706,6 @@ impl Server {
             flags: 0,
         }
     }
-}
-
-fn number(index: usize) -> INodeNo {
-    INodeNo(index as u64 + 1)
 }
 
 fn kind(kind: FileType) -> fuser::FileType {
@@ -910,7 +930,12 @@ impl Filesystem for Server {
         let all = own.into_iter().chain(names).enumerate();
         for (place, (name, i)) in all.skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
             let kind = kind(self.shared.tree.nodes[i].kind);
-            if reply.add(number(i), place as u64 + 1, kind, OsStr::from_bytes(name)) {
+            if reply.add(
+                self.shared.tree.number(i),
+                place as u64 + 1,
+                kind,
+                OsStr::from_bytes(name),
+            ) {
                 break;
             }
         }

@@ -5,9 +5,9 @@ function __mount_rovl_options
     set -l head (string match -r '^.*,' -- $given)
     for option in lowerdir= lowerdir+= upperdir= workdir= userxattr default_permissions \
             nooverride_creds redirect_dir=off redirect_dir=nofollow redirect_dir=follow \
-            index=off metacopy=off xino=off xino=auto nfs_export=off verity=off uuid=null \
-            uuid=auto fsync=auto fsync=volatile volatile ro rw nosuid nodev noexec noatime \
-            relatime
+            index=off metacopy=off xino=off xino=auto xino=on nfs_export=off verity=off \
+            uuid=null uuid=auto fsync=auto fsync=volatile volatile ro rw nosuid nodev noexec \
+            noatime relatime
         echo $head$option
     end
     # the directories of the last list

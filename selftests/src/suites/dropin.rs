@@ -11,7 +11,7 @@ use rustix::mount::MountFlags;
 
 use super::module::{load, load_with, module, unload_named_soon, unload_soon};
 use super::userns::rootless_child;
-use crate::env::T;
+use crate::env::{Fs, T};
 use crate::runner::Test;
 use crate::sys::{self, Errno, Expect, FsContext, Res};
 use crate::tree::{assert_names, assert_same, assert_text, Snapshot, Take, Tree};
@@ -19,6 +19,9 @@ use crate::tree::{assert_names, assert_same, assert_text, Snapshot, Take, Tree};
 pub fn tests() -> Vec<Test> {
     vec![
         test!(shown_as_overlay_shows_it).long(2),
+        test!(xino_on_several_filesystems)
+            .needs(&[Fs::Other])
+            .long(2),
         test!(kernels_own_keeps_the_name),
         test!(names_keep_off_each_other),
         test!(overlay_in_a_user_namespace),
@@ -192,7 +195,7 @@ fn see(at: &Path) -> Seen {
 }
 
 /// Each option alone, with a value that rovl takes, and those that go together.
-const OPTIONS: [&[&str]; 33] = [
+const OPTIONS: [&[&str]; 34] = [
     &[],
     &["default_permissions"],
     &["redirect_dir=off"],
@@ -210,6 +213,7 @@ const OPTIONS: [&[&str]; 33] = [
     &["nfs_export=off"],
     &["xino=off"],
     &["xino=auto"],
+    &["xino=on"],
     &["metacopy=off"],
     &["verity=off"],
     &["fsync=auto"],
@@ -283,6 +287,48 @@ fn shown_as_overlay_shows_it(t: &T) {
     assert_eq!(seen.fstype, "rovl");
     assert_ne!(seen.magic, MAGIC);
     sys::umount(&d.mnt()).works();
+}
+
+/// The defaults of overlay, what is shown of them, and what comes of it.
+fn xino_on_several_filesystems(t: &T) {
+    t.better_than_overlay("it is what is compared with");
+    overlay_is_loaded(t);
+    let d = Dirs::new(t);
+    let other = t.room(Fs::Other).join(t.fresh("other"));
+    sys::mkdir(&other, 0o755).works();
+    Tree::new(&other).file("d/f", "x");
+    Tree::new(d.at.join("l1")).file("d/g", "x");
+    sys::bind_mount(&other, &d.at.join("l2")).works();
+    let all = |module: &str| {
+        let mut seen = Vec::new();
+        for by_default in ["N", "Y"] {
+            let parameter = format!("/sys/module/{module}/parameters/xino_auto");
+            sys::write_file(parameter, by_default).works();
+            for options in [&[][..], &["xino=off"], &["xino=auto"], &["xino=on"]] {
+                d.fresh();
+                d.mount_list("overlay", options).works();
+                let device = |name: &str| sys::stat(d.mnt().join(name)).works().st_dev;
+                let is_one = device("d/f") == device("") && device("d/g") == device("d/f");
+                let xino: Vec<String> = see(&d.mnt())
+                    .options
+                    .split(',')
+                    .filter(|o| o.starts_with("xino"))
+                    .map(str::to_string)
+                    .collect();
+                sys::umount(&d.mnt()).works();
+                seen.push((by_default, options, xino, is_one));
+            }
+        }
+        let parameter = format!("/sys/module/{module}/parameters/xino_auto");
+        sys::write_file(parameter, "N").works();
+        seen
+    };
+    let overlay = all("overlay");
+    {
+        let _taken = Taken::new(t);
+        assert_eq!(all("rovl"), overlay);
+    }
+    sys::umount(&d.at.join("l2")).works();
 }
 
 fn kernels_own_keeps_the_name(t: &T) {
@@ -663,7 +709,11 @@ fn parameters(t: &T) {
     t.better_than_overlay("it has more");
     module(t);
     let at = Path::new("/sys/module/rovl/parameters");
-    let switches = [("redirect_dir", "N\n"), ("redirect_always_follow", "Y\n")];
+    let switches = [
+        ("redirect_dir", "N\n"),
+        ("redirect_always_follow", "Y\n"),
+        ("xino_auto", "N\n"),
+    ];
     for (name, default) in switches {
         let path = at.join(name);
         assert_text(&path, default);
@@ -673,7 +723,7 @@ fn parameters(t: &T) {
         }
         sys::write_file(&path, "maybe").fails(Errno::INVAL);
     }
-    let off = ["index", "nfs_export", "xino_auto", "metacopy"];
+    let off = ["index", "nfs_export", "metacopy"];
     for name in off {
         let path = at.join(name);
         assert_text(&path, "N\n");

@@ -46,6 +46,7 @@ mod userns;
 mod uuid;
 mod volatile;
 mod xattrs;
+mod xino;
 
 pub fn all() -> Vec<Test> {
     [
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Test> {
         readdir::tests(),
         redirect::tests(),
         inode::tests(),
+        xino::tests(),
         permission::tests(),
         xattrs::tests(),
         idmapped::tests(),

@@ -1376,7 +1376,6 @@ fn known_option_not_built(t: &T) {
     for option in [
         "index=on",
         "metacopy=on",
-        "xino=on",
         "nfs_export=on",
         "verity=on",
         "verity=require",
@@ -1406,6 +1405,7 @@ fn default_values_accepted(t: &T) {
         "metacopy=off",
         "xino=off",
         "xino=auto",
+        "xino=on",
         "nfs_export=off",
         "verity=off",
         "uuid=null",
