@@ -74,8 +74,8 @@ impl InodeOperations for Rovl {
         }
         if !inode.is_dir() || inode.nlink() == 0 {
             stat.set_nlink(inode.nlink());
-        } else if inode.data().is_merged() {
-            // The subdirectories of all parts are not counted; 1 says so.
+        } else if inode.data().is_merged() || inode.data().is_trap() {
+            // The subdirectories that are shown are not counted; 1 says so.
             stat.set_nlink(1);
         }
         stat.set_change_cookie_unsupported();

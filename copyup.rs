@@ -173,7 +173,8 @@ struct Copy<'a> {
     /// What is copied.
     source: Path<'a>,
     stat: KBox<Stat>,
-    /// It is one of several names of a lower file, and becomes a file of its own.
+    /// It is one of several names of a lower file, and becomes a file of its own; or a
+    /// directory that is shown empty, of which the copy knows nothing.
     is_own: bool,
     extent: Extent<'a>,
     /// The mounter, but charged for space as the caller is.
@@ -211,7 +212,7 @@ fn lead_copy<H: Held>(
             inode,
             source,
             stat,
-            is_own: inode::becomes_own_file(source.inode()?),
+            is_own: inode.data().is_trap() || inode::becomes_own_file(source.inode()?),
             extent,
             writer: writer.finish(),
         };

@@ -31,6 +31,9 @@ pub(crate) struct LowerObject {
     pub(crate) dentry: ARef<Dentry>,
     /// For a directory: regular files in it may be whiteouts when it is listed.
     pub(crate) xattr_whiteouts: bool,
+    /// A directory that is shown empty, whatever is in it, and is the only one of an object:
+    /// see [`Layers::is_trap`].
+    pub(crate) is_trap: bool,
 }
 
 impl LowerObject {
@@ -50,6 +53,11 @@ pub(crate) enum LowerObjects {
 impl LowerObjects {
     pub(crate) const fn new() -> Self {
         Self::None
+    }
+
+    /// Whether this is a directory that is shown empty.
+    pub(crate) fn is_trap(&self) -> bool {
+        self.first().is_some_and(|object| object.is_trap)
     }
 
     /// Adds one below the others.
@@ -171,12 +179,28 @@ fn identity(
     }
     if let Some(lower) = lower.first() {
         let inode = lower.dentry.positive()?;
+        if lower.is_trap {
+            return identity_of_trap(layers, lower);
+        }
         if upper.is_none() || !becomes_own_file(inode) {
             return Ok(Identity::of(inode, layers.lower(lower.layer)?.fs));
         }
     }
     let inode = upper.ok_or(EIO)?.positive()?;
     Ok(Identity::of(inode, layers.upper()?.layer.fs))
+}
+
+/// The upper directory itself has the number with which the root is shown, and who finds a
+/// directory below itself gives up. With the number of `work` nothing is shown.
+#[cold]
+fn identity_of_trap(layers: &Layers, lower: &LowerObject) -> Result<Identity> {
+    let inode = lower.dentry.positive()?;
+    match &layers.upper {
+        Some(upper) if upper.layer.root().positive()?.is_same(inode) => {
+            Ok(Identity::of(upper.work.positive()?, upper.layer.fs))
+        }
+        _ => Ok(Identity::of(inode, layers.lower(lower.layer)?.fs)),
+    }
 }
 
 struct UpperObject {
@@ -203,8 +227,8 @@ pub(crate) struct OverlayInode {
     pub(crate) way_below: Way,
     /// See [`Objects::impure`]; only ever becomes true.
     pub(crate) impure: Atomic<bool>,
-    /// A directory whose upper one has been made opaque since it was found: its
-    /// lower parts are not to be seen any more.
+    /// A directory of whose lower parts nothing is to be seen: its upper one has been
+    /// made opaque since it was found, or it is a trap.
     opaque: Atomic<bool>,
     /// See [`OverlayInode::has_lost_name`].
     lost_name: Atomic<bool>,
@@ -240,6 +264,12 @@ impl OverlayInode {
             true => &[],
             false => &self.lower,
         }
+    }
+
+    /// Whether this is a layer, or a work directory, that was found in a lower layer, and has
+    /// not been copied up: an empty directory.
+    pub(crate) fn is_trap(&self) -> bool {
+        self.lower.is_trap() && self.upper().is_none()
     }
 
     /// The upper directory has been made opaque.
@@ -534,6 +564,10 @@ pub(crate) fn get(sb: &SuperBlock<Rovl>, objects: Objects) -> Result<ARef<Inode<
             return Ok(inode);
         }
     }
+    if objects.lower.is_trap() {
+        // It may be a part of another inode, such as that of the root.
+        return new(sb, objects, &sought, copied.own_key());
+    }
     let mut key = sought.key();
     if let Some(inode) = sb.find_inode(key) {
         if sought.is(inode.data()) {
@@ -558,6 +592,7 @@ fn new(
         None => None,
     };
     let identity = objects.identity(layers)?;
+    let is_trap = objects.lower.is_trap();
     let data = OverlayInode {
         upper: SetOnce::new(),
         lower: objects.lower,
@@ -566,7 +601,7 @@ fn new(
         way: objects.way,
         way_below: objects.way_below,
         impure: Atomic::new(objects.impure),
-        opaque: Atomic::new(false),
+        opaque: Atomic::new(is_trap),
         lost_name: Atomic::new(false),
         listing: below
             .is_dir()

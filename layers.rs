@@ -328,7 +328,7 @@ impl Layers {
         Iterator::chain(self.lower.iter(), upper).map(|layer| &layer.mnt)
     }
 
-    /// Takes down which directories must not be found below others, now that all are there.
+    /// Takes down which directories are not shown where they are found, now that all are there.
     pub(crate) fn set_traps(&mut self) -> Result {
         let roots = self.mounts().map(|mnt| mnt.root());
         let written = self.upper.iter().flat_map(|u| [&*u.workdir, &*u.work]);
@@ -347,8 +347,9 @@ impl Layers {
     }
 
     /// Whether a directory that was found in a layer is the root of a layer, or belongs to the
-    /// work directory: it has come there by a rename behind our back, or one layer is inside
-    /// of another. What is made in it would be seen twice, or written to a lower layer.
+    /// work directory: one layer is inside of another (`lowerdir=/`), or it has come there by
+    /// a rename behind our back. What is made in it would be seen twice, or written to a lower
+    /// layer. So in a lower layer it is an empty directory, and in the upper one `ELOOP`.
     pub(crate) fn is_trap(&self, dir: &Inode) -> bool {
         self.traps.binary_search(&dir.as_ptr().addr()).is_ok()
     }

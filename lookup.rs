@@ -43,6 +43,8 @@ enum Answer {
         /// As in [`Answer::Merged`].
         xattr_whiteouts: bool,
     },
+    /// Nothing is above, and it is an empty directory: see [`Layers::is_trap`].
+    Trap(ARef<Dentry>),
     /// A directory, to be merged with those below.
     Merged {
         dentry: ARef<Dentry>,
@@ -134,7 +136,15 @@ impl Question<'_> {
             return Err(EREMOTE);
         }
         if self.layers.is_trap(found) {
-            return Err(ELOOP);
+            if self.is_upper {
+                // Only by a rename behind our back. What is done to an upper directory is
+                // done to the directory that is found there.
+                return Err(ELOOP);
+            }
+            return Ok(match self.is_directory {
+                true => Answer::End,
+                false => Answer::Trap(dentry),
+            });
         }
         if self.below == Below::Nothing {
             return Ok(Answer::of_all(dentry));
@@ -299,7 +309,7 @@ pub(crate) fn find(
             match question.ask(may_lock)? {
                 Answer::Silent => {}
                 Answer::End => return Ok(None),
-                Answer::Final { dentry, .. } => {
+                Answer::Final { dentry, .. } | Answer::Trap(dentry) => {
                     return Ok(Some(upper_only(may_lock, layers, found, dentry)?));
                 }
                 Answer::Merged {
@@ -353,6 +363,14 @@ fn find_lower(
         let (dentry, xattr_whiteouts, redirect, last) = match question.ask(may_lock)? {
             Answer::Silent => continue,
             Answer::End => return Ok(()),
+            Answer::Trap(dentry) => {
+                return found.lower.push(LowerObject {
+                    layer: part.layer,
+                    dentry,
+                    xattr_whiteouts: false,
+                    is_trap: true,
+                });
+            }
             Answer::Final {
                 dentry,
                 xattr_whiteouts,
@@ -370,6 +388,7 @@ fn find_lower(
             layer: part.layer,
             dentry,
             xattr_whiteouts,
+            is_trap: false,
         };
         found.lower.push(object)?;
         if last {

@@ -15,6 +15,7 @@ use crate::{
         lock::{Context, Held, WriteAccess},
         Dentry,
     },
+    whiteout,
 };
 use kernel::prelude::*;
 
@@ -45,6 +46,10 @@ impl Copy<'_> {
             private::join_project(&mut access, dir, to)?;
         }
         self.set_origin(&mut access, to, origin)?;
+        if self.inode.data().is_trap() {
+            // As empty as it was shown, also where the layer is no part of the stack.
+            whiteout::set_opaque(&mut access, self.layers.names, to)?;
+        }
         let (atime, mtime) = self.stat.times();
         access.set_attributes(to, &mut Attributes::new().times(atime, mtime).forced())
     }
@@ -112,7 +117,7 @@ impl Copy<'_> {
     }
 
     /// The value of `overlay.origin`, by which a later mount shows the same inode number.
-    /// One of several names of a lower file becomes a file of its own, and has none.
+    /// What becomes an object of its own has none.
     fn origin<H: Held>(&self, ctx: &mut Context<H>) -> Result<Option<KVec<u8>>> {
         if self.is_own {
             return Ok(None);

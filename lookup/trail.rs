@@ -130,7 +130,7 @@ fn walk(
                     below: (!is_opaque).then_some(below),
                 });
             }
-            Answer::End => {
+            Answer::End | Answer::Trap(_) => {
                 return Ok(Walk {
                     end: None,
                     below: None,
@@ -161,6 +161,7 @@ fn walk(
             layer: index,
             dentry: at,
             xattr_whiteouts,
+            is_trap: false,
         }),
         below: (!is_opaque).then_some(below),
     })

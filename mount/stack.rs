@@ -655,6 +655,7 @@ fn root_of(layers: &Layers) -> Result<Objects> {
         let object = LowerObject {
             layer: u32::try_from(i).map_err(|_| EINVAL)?,
             dentry: dentry.into(),
+            is_trap: false,
             xattr_whiteouts: !is_last
                 && whiteout::has_xattr_whiteouts(layers.names, lower.path(dentry))?,
         };

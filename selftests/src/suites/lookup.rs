@@ -5,7 +5,7 @@
 use crate::env::T;
 use crate::runner::Test;
 use crate::sys::{self, Errno, Expect, FileType, OFlags};
-use crate::tree::{assert_names, assert_text, assert_whiteout, raw_name};
+use crate::tree::{assert_names, assert_opaque, assert_text, assert_whiteout, raw_name};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -38,6 +38,8 @@ pub fn tests() -> Vec<Test> {
         test!(names_that_need_a_key),
         test!(only_names_that_change_are_asked_for),
         test!(upper_and_work_inside_lower),
+        test!(layers_inside_lower_are_copied_up_empty),
+        test!(layer_below_an_upper_directory),
         test!(dot_dot),
         test!(attributes_come_from_the_topmost),
         test!(negative_then_created),
@@ -683,30 +685,117 @@ fn names_that_need_a_key(t: &T) {
     own.umount_and_check();
 }
 
-/// Upper and work directory lie in the lower layer: `lowerdir=/`. They are not
-/// to be seen through the mount again.
+/// Upper and work directory lie in the lower layer: `lowerdir=/`. They are empty directories
+/// there, and nothing of what is in them is seen again, or changed.
 fn upper_and_work_inside_lower(t: &T) {
+    t.better_than_overlay("ELOOP for the names of layers in the merged tree");
+    let o = inside_lower(t);
+    sys::write_file(o.m("new"), "n").works();
+    sys::append_file(o.m("f"), "+").works();
+    assert_names(o.m("/"), &["f", "new", "run"]);
+    assert_names(o.m("run"), &["upper", "work"]);
+    let root = sys::stat(o.m("/")).works().st_ino;
+    let mut numbers = vec![root];
+    for n in ["run/upper", "run/work"] {
+        assert_names(o.m(n), &[]);
+        let st = sys::stat(o.m(n)).works();
+        // `find` takes a directory with the number of one above it for a loop.
+        assert!(
+            !numbers.contains(&st.st_ino),
+            "{n} has a number that is taken"
+        );
+        numbers.push(st.st_ino);
+        assert_eq!(st.st_nlink, 1, "{n}");
+        for below in ["f", "new", "run", "work"] {
+            sys::stat(o.m(n).join(below)).fails(Errno::NOENT);
+        }
+    }
+    let found = sys::run("find", &[o.m("/").as_os_str()]);
+    assert_eq!(found.lines().count(), 6, "{found}");
+    sys::rmdir(o.m("run/work")).works();
+    assert_names(o.m("run"), &["upper"]);
+    sys::rmdir(o.m("run/upper")).works();
+    sys::rmdir(o.m("run")).works();
+    sys::mkdir(o.m("run"), 0o755).works();
+    assert_names(o.m("run"), &[]);
+    sys::stat(o.m("run/upper")).fails(Errno::NOENT);
+    assert_text(lower_of(&o).join("f"), "lower");
+    assert_names(lower_of(&o).join("run"), &["upper", "work"]);
+    assert_text(o.u("f"), "lower+");
+    sys::stat(o.u("run/upper")).fails(Errno::NOENT);
+}
+
+/// What is made in such a directory goes to the upper layer, and to nobody else; where it is
+/// shown next time it is as empty as it was.
+fn layers_inside_lower_are_copied_up_empty(t: &T) {
+    t.better_than_overlay("ELOOP for the names of layers in the merged tree");
+    let o = inside_lower(t);
+    sys::write_file(o.m("hidden"), "h").works();
+    sys::chmod(o.m("run/work"), 0o711).works();
+    assert_names(o.m("run/work"), &[]);
+    sys::write_file(o.m("run/upper/x"), "x").works();
+    sys::mkdir(o.m("run/upper/d"), 0o755).works();
+    assert_names(o.m("run/upper"), &["d", "x"]);
+    assert_names(o.u("/"), &["hidden", "run"]);
+    assert_names(o.u("run/upper"), &["d", "x"]);
+    for n in ["run/upper", "run/work"] {
+        assert_opaque(o.u(n));
+        let number = sys::stat(o.m(n)).works().st_ino;
+        assert_eq!(number, sys::stat(o.u(n)).works().st_ino, "{n}");
+        assert_ne!(number, sys::stat(o.m("/")).works().st_ino, "{n}");
+    }
+    sys::rename(o.m("run/upper"), o.m("moved")).works();
+    assert_names(o.m("moved"), &["d", "x"]);
+    assert_names(o.m("run"), &["work"]);
+    drop_caches();
+    sys::stat(o.m("run/upper")).fails(Errno::NOENT);
+    assert_names(o.m("run/work"), &[]);
+    sys::mkdir(o.m("run/upper"), 0o755).works();
+    assert_names(o.m("run/upper"), &[]);
+    // One that has not been copied up is as good as any other.
+    sys::rmdir(o.m("run/work")).works();
+    sys::rename(o.m("moved"), o.m("run/work")).works();
+    assert_names(o.m("run/work"), &["d", "x"]);
+    assert_text(lower_of(&o).join("f"), "lower");
+    sys::stat(lower_of(&o).join("hidden")).fails(Errno::NOENT);
+}
+
+/// A directory of the upper layer is merged with nothing where a layer is below it.
+fn layer_below_an_upper_directory(t: &T) {
+    t.better_than_overlay("ELOOP for the names of layers in the merged tree");
+    let o = inside_lower(t);
+    o.umount();
+    crate::tree::Tree::new(o.u("/"))
+        .file("run/upper/own", "x")
+        .file("seen/x", "x")
+        .dir("led_there")
+        .xattr("led_there", "trusted.overlay.redirect", "/run/upper/seen");
+    o.mount().works();
+    assert_names(o.m("run/upper"), &["own"]);
+    sys::stat(o.m("run/upper/seen")).fails(Errno::NOENT);
+    assert_names(o.m("led_there"), &[]);
+    sys::rename(o.m("run/upper"), o.m("other")).works();
+    assert_names(o.m("run"), &["work"]);
+    assert_names(o.m("other"), &["own"]);
+    sys::stat(o.m("run/upper")).fails(Errno::NOENT);
+}
+
+/// A mount whose upper and work directory are in `run` of its lower layer.
+fn inside_lower(t: &T) -> crate::stack::Overlay {
     let lower = t.new_dir("lower");
     crate::tree::Tree::new(&lower)
         .file("f", "lower")
         .dir("run/upper")
         .dir("run/work");
-    let o = t
-        .stack()
+    t.stack()
         .lowers_not_compared()
         .lower_dir(&lower)
         .upper_in(&lower.join("run"))
-        .mount();
-    sys::write_file(o.m("new"), "n").works();
-    sys::append_file(o.m("f"), "+").works();
-    assert_names(o.m("/"), &["f", "new", "run"]);
-    assert_names(o.m("run"), &["upper", "work"]);
-    for n in ["run/upper", "run/work", "run/upper/new"] {
-        sys::stat(o.m(n)).fails(Errno::LOOP);
-        sys::write_file(o.m(n).join("x"), "x").fails(Errno::LOOP);
-    }
-    assert_text(lower.join("f"), "lower");
-    assert_text(lower.join("run/upper/f"), "lower+");
+        .mount()
+}
+
+fn lower_of(o: &crate::stack::Overlay) -> std::path::PathBuf {
+    o.l(0, "/")
 }
 
 fn dot_dot(t: &T) {
