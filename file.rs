@@ -101,6 +101,16 @@ fn backing<'f, H: Held>(
     Ok(backing)
 }
 
+/// [`backing`] for a read or write, which may have to do without what can be waited for: a file
+/// is opened, and somebody asked whether it may be, by the next one that waits.
+fn backing_for<'f, H: Held>(ctx: &mut Context<H>, iocb: &Iocb<'f, Rovl>) -> Result<Backing<'f>> {
+    let user_file = iocb.file();
+    if iocb.is_nowait() && kept_backing(user_file).is_none() {
+        return Err(EAGAIN);
+    }
+    backing(ctx, user_file)
+}
+
 /// The backing file, unless the inode was copied up after the file was opened
 /// and nothing has opened the copy for it.
 fn kept_backing(user_file: &RegularFile<Rovl>) -> Option<&File> {
@@ -207,7 +217,7 @@ impl FileOperations for Rovl {
         to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let user_file = iocb.file();
-        let backing = backing(ctx, user_file)?;
+        let backing = backing_for(ctx, &iocb)?;
         iocb.read(ctx, &backing, &layers::of(user_file.inode()).cred, to)
     }
 
@@ -218,9 +228,12 @@ impl FileOperations for Rovl {
     ) -> Result<usize> {
         let user_file = iocb.file();
         let inode = user_file.inode();
-        let mut locked = ctx.lock_inode(inode);
+        let mut locked = match iocb.is_nowait() {
+            true => ctx.try_lock_inode(inode)?,
+            false => ctx.lock_inode(inode),
+        };
         inode::check_mutable(inode)?;
-        let backing = backing(&mut locked, user_file)?;
+        let backing = backing_for(&mut locked, &iocb)?;
         let layers = layers::of(inode);
         let iocb = match layers.is_volatile() {
             true => iocb.without_sync(),

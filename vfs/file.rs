@@ -513,6 +513,12 @@ pub(super) fn can_direct_io(file: &File) -> bool {
     unsafe { (*file.as_ptr()).f_mode & b::FMODE_CAN_ODIRECT != 0 }
 }
 
+/// `FMODE_NOWAIT`: the filesystem of an open file knows `IOCB_NOWAIT`.
+pub(super) fn knows_nowait(file: &File) -> bool {
+    // SAFETY: the file is open, so its mode does not change any more.
+    unsafe { (*file.as_ptr()).f_mode & b::FMODE_NOWAIT != 0 }
+}
+
 /// Gives an open file the `O_DIRECT` and `O_APPEND` of `flags`, as `F_SETFL` does:
 /// `O_DIRECT` only where there is direct I/O, and `O_APPEND` stays with a file that may
 /// be written to in no other way (`IS_APPEND`).

@@ -7,8 +7,9 @@
 //! `Documentation/filesystems/vfs.rst`, `Documentation/filesystems/locking.rst`.
 
 use super::{
-    bindings as b, compat,
-    file::{can_direct_io, Backings, Owner, RegularFile, UserFile},
+    bindings as b,
+    compat::{self, EOPNOTSUPP},
+    file::{can_direct_io, knows_nowait, Backings, Owner, RegularFile, UserFile},
     from_count,
     lock::{file_inode, Context, Held, LockedInode, Nothing},
     to_count, to_int, to_result, FileSystem,
@@ -179,7 +180,55 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
         unsafe { (*self.iocb).ki_flags & !self.untold }
     }
 
+    /// `IOCB_NOWAIT`: `EAGAIN` instead of waiting for anything.
+    pub(crate) fn is_nowait(&self) -> bool {
+        self.flags() as c_uint & b::IOCB_NOWAIT != 0
+    }
+
+    /// What is asked for may have been found out with another file below.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`.
+    fn check_nowait(&self, backing: &File) -> Result {
+        match !self.is_nowait() || knows_nowait(backing) {
+            true => Ok(()),
+            false => Err(EOPNOTSUPP),
+        }
+    }
+
+    /// [`Self::check_nowait`] for a write, and that none of what comes before it has to be waited
+    /// for: set-id bits to be taken away, and a filesystem that is frozen.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`, `EAGAIN`.
+    fn check_nowait_write(&self, backing: &File) -> Result {
+        if !self.is_nowait() {
+            return Ok(());
+        }
+        self.check_nowait(backing)?;
+        // SAFETY: the file is open, so its operations stay.
+        let fop_flags = unsafe { (*(*backing.as_ptr()).f_op).fop_flags };
+        let is_direct = self.flags() as c_uint & b::IOCB_DIRECT != 0;
+        if !is_direct && fop_flags & b::FOP_BUFFER_WASYNC == 0 {
+            return Err(EOPNOTSUPP);
+        }
+        // SAFETY: the inode of an open file is live.
+        let is_nosec = unsafe { b::rovl_inode_is_nosec(self.file().inode().as_ptr()) };
+        // SAFETY: the file is open; nothing of what is taken is kept.
+        match is_nosec && unsafe { b::rovl_file_may_write_now(backing.as_ptr()) } {
+            true => Ok(()),
+            false => Err(EAGAIN),
+        }
+    }
+
     /// `backing_file_read_iter`: reads from `backing`, as `cred`.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` where it is not to wait, and the filesystem below does not know that; what
+    /// that one says else.
     pub(crate) fn read<H: Held>(
         self,
         _context: &mut Context<H>,
@@ -187,6 +236,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
         cred: &Credential,
         to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
+        self.check_nowait(backing)?;
         let mut ctx = backing_ctx::<F>(cred);
         // SAFETY: the iterator is valid and ours; file, iocb and credentials
         // live for the call. An asynchronous read keeps references of its own,
@@ -207,8 +257,8 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
     ///
     /// # Errors
     ///
-    /// `EIO` if `locked` is not the inode of the file; what the filesystem below says
-    /// else.
+    /// `EIO` if `locked` is not the inode of the file; `EOPNOTSUPP` as for [`Self::read`]; what
+    /// the filesystem below says else.
     pub(crate) fn write(
         self,
         locked: &mut LockedInode<'_, F>,
@@ -217,6 +267,7 @@ impl<'a, F: FileOperations> Iocb<'a, F> {
         from: &mut IovIterSource<'_>,
     ) -> Result<usize> {
         locked.check(self.file().inode())?;
+        self.check_nowait_write(backing)?;
         let mut ctx = backing_ctx::<F>(cred);
         // SAFETY: as for `read`; the inode of the user file is locked (checked).
         from_count(unsafe {
@@ -335,7 +386,7 @@ fn backing_ctx<F: FileOperations>(cred: &Credential) -> b::backing_file_ctx {
 }
 
 /// Gives a file that is being opened the file on which it stands. It may be used with
-/// `O_DIRECT` if that one may.
+/// `O_DIRECT` and `RWF_NOWAIT` if that one may.
 ///
 /// # Safety
 ///
@@ -345,6 +396,10 @@ pub(super) unsafe fn set_backing(file: *mut b::file, backing: ARef<File>) {
     if can_direct_io(&backing) {
         // SAFETY: per the contract the file is the caller's alone.
         unsafe { (*file).f_mode |= b::FMODE_CAN_ODIRECT };
+    }
+    if knows_nowait(&backing) {
+        // SAFETY: as above.
+        unsafe { (*file).f_mode |= b::FMODE_NOWAIT };
     }
     // SAFETY: as above.
     unsafe { (*file).private_data = Backings::new(backing).into_raw() };
@@ -375,6 +430,8 @@ struct Table<F>(PhantomData<F>);
 impl<F: FileOperations> Table<F> {
     const OPERATIONS: &'static b::file_operations = &b::file_operations {
         owner: compat::THIS_MODULE,
+        // Not `FOP_BUFFER_RASYNC`: `backing_file_read_iter` does not hand `ki_waitq` on.
+        fop_flags: b::FOP_BUFFER_WASYNC,
         open: Some(Self::open),
         release: Some(Self::release),
         llseek: Some(Self::llseek),

@@ -64,12 +64,25 @@ struct dentry *rovl_d_real(struct dentry *dentry, enum d_real_type type)
 }
 
 void rovl_file_start_write(struct file *file) { file_start_write(file); }
+/* False while it is frozen. Who goes on may find it frozen all the same, and waits. */
+bool rovl_file_may_write_now(struct file *file)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+
+	if (!sb_start_write_trylock(sb))
+		return false;
+	sb_end_write(sb);
+	return true;
+}
+/* Nothing is lost by a write: it has no set-id bits and no file capabilities. */
+bool rovl_inode_is_nosec(struct inode *inode) { return IS_NOSEC(inode); }
 void rovl_file_end_write(struct file *file) { file_end_write(file); }
 void rovl_sb_start_write(struct super_block *sb) { sb_start_write(sb); }
 void rovl_sb_end_write(struct super_block *sb) { sb_end_write(sb); }
 void rovl_i_size_write(struct inode *inode, loff_t size) { i_size_write(inode, size); }
 loff_t rovl_i_size_read(const struct inode *inode) { return i_size_read(inode); }
 void rovl_inode_lock(struct inode *inode) { inode_lock(inode); }
+bool rovl_inode_trylock(struct inode *inode) { return inode_trylock(inode); }
 void rovl_inode_unlock(struct inode *inode) { inode_unlock(inode); }
 bool rovl_inode_is_open_for_write(const struct inode *inode)
 {

@@ -189,13 +189,18 @@ impl Context<Nothing> {
         // SAFETY: the inode is live. Its lock is not held: the VFS does not
         // (`Nothing`), and a guard of ours would borrow the context.
         unsafe { b::rovl_inode_lock(inode.as_ptr()) };
-        LockedInode {
-            inode,
-            context: Context {
-                _held: PhantomData,
-                _not_send: NotThreadSafe,
-            },
-            _outer: PhantomData,
+        LockedInode::new(inode)
+    }
+
+    /// `inode_trylock`, as [`Context::lock_inode`]; `EAGAIN` if somebody else has it.
+    pub(crate) fn try_lock_inode<'c, F: FileSystem>(
+        &'c mut self,
+        inode: &'c Inode<F>,
+    ) -> Result<LockedInode<'c, F>> {
+        // SAFETY: as in `lock_inode`.
+        match unsafe { b::rovl_inode_trylock(inode.as_ptr()) } {
+            true => Ok(LockedInode::new(inode)),
+            false => Err(EAGAIN),
         }
     }
 }
@@ -209,7 +214,19 @@ pub(crate) struct LockedInode<'c, F: FileSystem> {
     _outer: PhantomData<&'c mut Context<Nothing>>,
 }
 
-impl<F: FileSystem> LockedInode<'_, F> {
+impl<'c, F: FileSystem> LockedInode<'c, F> {
+    /// For who has just locked it, and has the context borrowed.
+    fn new(inode: &'c Inode<F>) -> Self {
+        Self {
+            inode,
+            context: Context {
+                _held: PhantomData,
+                _not_send: NotThreadSafe,
+            },
+            _outer: PhantomData,
+        }
+    }
+
     /// That this is the inode which is locked.
     ///
     /// # Errors
@@ -239,7 +256,7 @@ impl<F: FileSystem> DerefMut for LockedInode<'_, F> {
 
 impl<F: FileSystem> Drop for LockedInode<'_, F> {
     fn drop(&mut self) {
-        // SAFETY: locked by `Context::lock_inode`, on this task.
+        // SAFETY: locked by `lock_inode` or `try_lock_inode`, on this task.
         unsafe { b::rovl_inode_unlock(self.inode.as_ptr()) };
     }
 }

@@ -19,7 +19,9 @@ use crate::tree::{assert_text, pattern, Tree};
 pub fn tests() -> Vec<Test> {
     vec![
         test!(flags_of_one_write),
-        test!(no_waiting),
+        test!(no_waiting).uppers(&[Fs::Xfs, Fs::Btrfs, Fs::Tmpfs]),
+        test!(no_waiting_before_a_write),
+        test!(uring_without_workers),
         test!(aio),
         test!(aio_direct).uppers(&[Fs::Xfs, Fs::Btrfs, Fs::Tmpfs]),
         test!(uring).uppers(&[Fs::Xfs, Fs::Btrfs]),
@@ -148,25 +150,159 @@ fn flags_of_one_write(t: &T) {
     });
 }
 
-/// RWF_NOWAIT is refused, as overlayfs does: neither has a way not to wait.
-fn no_waiting(t: &T) {
-    let o = t.stack().lower(fill).mount();
-    let fd = rw(o.m("f"));
-    let mut buf = [0u8; 4];
+/// A read with RWF_NOWAIT.
+fn read_now(fd: &OwnedFd, buf: &mut [u8], at: i64) -> Res<i64> {
     let iov = libc::iovec {
         iov_base: buf.as_mut_ptr().cast(),
         iov_len: buf.len(),
     };
     // SAFETY: one vector with room for as many bytes.
-    let r = unsafe { libc::preadv2(fd.as_raw_fd(), &iov, 1, 0, libc::RWF_NOWAIT) };
+    let r = unsafe { libc::preadv2(fd.as_raw_fd(), &iov, 1, at, libc::RWF_NOWAIT) };
     number("preadv2", r as i64)
-        .map(drop)
-        .fails(Errno::OPNOTSUPP);
+}
+
+/// A write with RWF_NOWAIT.
+fn write_now(fd: &OwnedFd, data: &[u8], at: i64) -> Res<i64> {
+    let iov = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
     // SAFETY: one vector with as many bytes.
-    let r = unsafe { libc::pwritev2(fd.as_raw_fd(), &iov, 1, 0, libc::RWF_NOWAIT) };
+    let r = unsafe { libc::pwritev2(fd.as_raw_fd(), &iov, 1, at, libc::RWF_NOWAIT) };
     number("pwritev2", r as i64)
-        .map(drop)
-        .fails(Errno::OPNOTSUPP);
+}
+
+/// RWF_NOWAIT does what the layer does with it.
+fn no_waiting(t: &T) {
+    t.better_than_overlay("RWF_NOWAIT gives EOPNOTSUPP there");
+    let o = t.stack().lower(fill).mount();
+    let mut buf = [0; 4];
+    let old = ro(o.m("f"));
+    let lower = sys::pread(&old, SIZE, 0).works();
+    let has_reads = |fs| !matches!(fs, Fs::Tmpfs);
+    if has_reads(t.variant.lower) {
+        assert_eq!(read_now(&old, &mut buf, 8).works(), 4);
+        assert_eq!(buf, lower[8..12]);
+    } else {
+        read_now(&old, &mut buf, 8)
+            .map(drop)
+            .fails(Errno::OPNOTSUPP);
+    }
+    sys::append_file(o.m("f"), "+").works();
+    let fd = rw(o.m("f"));
+    if has_reads(t.variant.lower) {
+        // The copy has to be opened first.
+        read_now(&old, &mut buf, 0).map(drop).fails(Errno::AGAIN);
+    }
+    sys::pwrite(&fd, "newer", 8).works();
+    assert_eq!(sys::pread(&old, 5, 8).works(), b"newer");
+    if has_reads(t.variant.upper) {
+        for fd in [&old, &fd] {
+            assert_eq!(read_now(fd, &mut buf, 8).works(), 4);
+            assert_eq!(&buf, b"newe");
+        }
+    } else {
+        read_now(&fd, &mut buf, 8).map(drop).fails(Errno::OPNOTSUPP);
+        read_now(&old, &mut buf, 8)
+            .map(drop)
+            .fails(Errno::OPNOTSUPP);
+    }
+    match t.variant.upper {
+        Fs::Xfs | Fs::Btrfs => match write_now(&fd, b"last", 8) {
+            Ok(written) => {
+                assert_eq!(written, 4);
+                assert_eq!(sys::pread(&old, 5, 8).works(), b"lastr");
+            }
+            other => other.map(drop).fails(Errno::AGAIN),
+        },
+        _ => write_now(&fd, b"last", 8).map(drop).fails(Errno::OPNOTSUPP),
+    }
+}
+
+/// What has to be waited for before a write begins.
+fn no_waiting_before_a_write(t: &T) {
+    t.better_than_overlay("RWF_NOWAIT gives EOPNOTSUPP there");
+    let own = t.own_fs(Fs::Ext4, 64);
+    let o = t.stack().lower(fill).upper_in(&own.at).mount();
+    let data = sys::Aligned::new(4096, 7);
+    let fd = sys::open(o.m("f"), OFlags::RDWR | OFlags::DIRECT).works();
+    sys::direct_write(&fd, 1, 4096, 0).works();
+    let frozen = sys::Frozen::freeze(&own.at).works();
+    write_now(&fd, &data, 0).map(drop).fails(Errno::AGAIN);
+    frozen.thaw();
+    // A set-id bit goes first, for whoever has no right to leave it.
+    sys::chmod(o.m("f"), 0o4777).works();
+    t.as_user(1000, 1000, || {
+        write_now(&fd, &data, 0).map(drop).fails(Errno::AGAIN);
+    });
+    assert_eq!(sys::mode_of(&sys::stat(o.m("f")).works()), 0o4777);
+    t.as_user(1000, 1000, || {
+        sys::direct_write(&fd, 2, 4096, 0).works();
+    });
+    assert_eq!(sys::mode_of(&sys::stat(o.m("f")).works()), 0o777);
+    assert_eq!(sys::pread(&ro(o.m("f")), 2, 0).works(), [2, 2]);
+    // What the times are told may have to wait: as a plain file, it says so.
+    for _ in 0..100 {
+        match write_now(&fd, &data, 0) {
+            Ok(written) => {
+                assert_eq!(written, 4096);
+                assert_eq!(sys::pread(&ro(o.m("f")), 2, 0).works(), [7, 7]);
+            }
+            other => other.map(drop).fails(Errno::AGAIN),
+        }
+    }
+    drop(fd);
+    o.umount();
+    own.umount_and_check();
+    own.mount();
+}
+
+/// Threads of io_uring that work for this process.
+fn uring_workers() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("tasks");
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|comm| comm.starts_with("iou-wrk"))
+        .count()
+}
+
+/// What is to be had at once is read without a helper thread.
+fn uring_without_workers(t: &T) {
+    use io_uring::{opcode, squeue::Flags, types};
+    t.better_than_overlay("each read is given to a helper thread there");
+    let o = t.stack().lower(fill).mount();
+    let lower = ro(o.m("f"));
+    sys::append_file(o.m("g"), "+").works();
+    let upper = ro(o.m("g"));
+    for fd in [&lower, &upper] {
+        sys::pread(fd, SIZE, 0).works();
+    }
+    // Threads belong to the process that has been waited for.
+    t.in_child(|| {
+        let mut ring = ring(t);
+        let mut buf = [0; 4096];
+        let mut read = |fd: &OwnedFd| {
+            opcode::Read::new(types::Fd(fd.as_raw_fd()), buf.as_mut_ptr(), 4096)
+                .offset(4096)
+                .build()
+        };
+        for fd in [&lower, &upper] {
+            let entry = read(fd);
+            assert_eq!(submit(&mut ring, vec![entry]), [4096]);
+        }
+        assert_eq!(
+            uring_workers(),
+            0,
+            "a helper thread has read what was there"
+        );
+        let entry = read(&lower).flags(Flags::ASYNC);
+        assert_eq!(submit(&mut ring, vec![entry]), [4096]);
+        assert!(uring_workers() > 0, "this does not see helper threads");
+        // What goes over to a copy is read all the same.
+        sys::append_file(o.m("f"), "+").works();
+        let entry = read(&lower);
+        assert_eq!(submit(&mut ring, vec![entry]), [4096]);
+    });
 }
 
 /// `struct iocb` of io_submit(2).
