@@ -597,7 +597,10 @@ fn renamed_in_its_directory(t: &T) {
     assert_whiteout(o.u("now/a"));
     assert_names(o.m("now"), &["s", "sub"]);
     assert_stays(t, &o);
-    assert_eq!(sys::stat(o.m("now")).works().st_ino, number);
+    // On several filesystems numbers stay with `xino` only, which is rovl's default.
+    if !t.is_overlay() {
+        assert_eq!(sys::stat(o.m("now")).works().st_ino, number);
+    }
     // The old name is free, for something else.
     sys::mkdir(o.m("d"), 0o755).works();
     assert_opaque(o.u("d"));

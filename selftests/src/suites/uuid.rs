@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
         test!(without_upper),
         test!(what_is_stored_and_is_none),
         test!(off_ignores_those_of_layers),
-        test!(off_needs_one_filesystem),
+        test!(off_needs_one_filesystem).needs(&[Fs::Tmpfs]),
         test!(as_overlay),
     ]
 }
