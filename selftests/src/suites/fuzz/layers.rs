@@ -255,6 +255,12 @@ impl Layers {
             .collect()
     }
 
+    /// The upper layer of the stack that is a lower layer.
+    pub fn inner_upper(&self) -> Option<&Path> {
+        let inner = self.inner.as_ref()?;
+        inner.upper.as_ref().map(|(upper, _)| upper.as_path())
+    }
+
     pub fn works(&self) -> Vec<PathBuf> {
         let inner = self.inner.iter().filter_map(|i| i.upper.as_ref());
         let all = self.upper.iter().chain(inner);
