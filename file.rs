@@ -87,8 +87,18 @@ fn backing<'f, H: Held>(
     ctx: &mut Context<H>,
     user_file: &'f RegularFile<Rovl>,
 ) -> Result<Backing<'f>> {
+    backing_if(ctx, user_file, true)
+}
+
+/// As [`backing`]; `EAGAIN` where there is none that is open, and nothing may be waited for.
+fn backing_if<'f, H: Held>(
+    ctx: &mut Context<H>,
+    user_file: &'f RegularFile<Rovl>,
+    may_wait: bool,
+) -> Result<Backing<'f>> {
     let backing = match kept_backing(user_file) {
         Some(kept) => Backing::Kept(kept),
+        None if !may_wait => return Err(EAGAIN),
         None => {
             let upper = open_real(ctx, user_file, &inode::real(user_file.inode())?)?;
             // Whoever comes first keeps its own for the others. Without memory each
@@ -104,11 +114,7 @@ fn backing<'f, H: Held>(
 /// [`backing`] for a read or write, which may have to do without what can be waited for: a file
 /// is opened, and somebody asked whether it may be, by the next one that waits.
 fn backing_for<'f, H: Held>(ctx: &mut Context<H>, iocb: &Iocb<'f, Rovl>) -> Result<Backing<'f>> {
-    let user_file = iocb.file();
-    if iocb.is_nowait() && kept_backing(user_file).is_none() {
-        return Err(EAGAIN);
-    }
-    backing(ctx, user_file)
+    backing_if(ctx, iocb.file(), !iocb.is_nowait())
 }
 
 /// The backing file, unless the inode was copied up after the file was opened

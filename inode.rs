@@ -143,15 +143,27 @@ impl Way {
     /// By none.
     pub(crate) const STRAIGHT: Self = Self(0);
 
-    /// And then by that of `object`, which is in use for as long as what is found so.
+    /// And then by that of `object`. What is found so may outlive it (a watch keeps an inode
+    /// and no more), and is found again by the same way: so not by its address.
     pub(crate) fn by(self, object: &Inode) -> Self {
-        // Any odd number will do that has ones all over.
-        let mixed = (self.0.rotate_left(29) ^ address(object) as u64).wrapping_mul(ODD);
-        Self(mixed | 1)
+        let told_by = [
+            object.super_block().address() as u64,
+            object.ino(),
+            object.generation().into(),
+        ];
+        let mixed = told_by.into_iter().fold(self.0, |way, word| mix(way ^ word));
+        // Zero is no way.
+        Self(mixed.max(1))
     }
 }
 
-const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// The last steps of splitmix64: each bit of `word` changes about half of those that come out.
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
 
 impl Objects {
     /// Which inode number an object made of these is shown with.

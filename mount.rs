@@ -672,6 +672,8 @@ impl Mounting {
     pub(crate) fn key(&mut self, log: &Log<'_>) -> Result<Key> {
         self.ignore_useless(log);
         self.redirects = self.chosen_redirects();
+        // What the module says may change meanwhile.
+        self.xino = Some(self.xino());
         self.cred = Some(stack::check(self, log)?);
         stack::key(self)
     }
