@@ -19,7 +19,7 @@ use crate::env::{check_fs, make_fs, mount_device, Fs, T};
 use crate::log_writes::{self, Cut, Disk, Entry};
 use crate::runner::Test;
 use crate::stack::Overlay;
-use crate::sys::{self, Expect, OFlags};
+use crate::sys::{self, Expect, OFlags, RenameFlags};
 use crate::tree::{is_whiteout, pattern, Snapshot, Take, Tree};
 
 pub fn tests() -> Vec<Test> {
@@ -56,6 +56,9 @@ fn fill_lower(l: &Tree) {
     l.file("attr/f", pattern(9000, 6))
         .xattr("attr/f", "user.old", "value");
     l.symlink("attr/s", "f").fifo("attr/p");
+    l.file("dirs/one/f", "1").file("dirs/one/sub/g", "2");
+    l.file("dirs/two/h", "3").file("dirs/three/i", "4");
+    l.dir("dirs/empty").file("dirs/shown/away", "5");
     l.dir("deep/a/b/c")
         .mode("deep/a", 0o711)
         .owner("deep/a/b", 3, 4);
@@ -162,6 +165,32 @@ fn steps() -> Vec<Step> {
         step("rename of a new directory", |o| {
             sys::rename(o.m("deep/a/b/c/new"), o.m("deep/moved")).works();
         }),
+        step("rename of a lower directory", |o| {
+            sys::rename(o.m("dirs/one"), o.m("dirs/now")).works();
+        }),
+        step("rename of a part of it into another one", |o| {
+            sys::rename(o.m("dirs/now/sub"), o.m("dirs/two/sub")).works();
+        }),
+        step("chmod in it", |o| {
+            sys::chmod(o.m("dirs/two/sub/g"), 0o600).works();
+        }),
+        step("exchange of two lower directories", |o| {
+            let flags = RenameFlags::EXCHANGE;
+            sys::rename_with(o.m("dirs/two"), o.m("dirs/three"), flags).works();
+        }),
+        step("rename of a directory over an empty lower one", |o| {
+            sys::rename(o.m("dirs/now"), o.m("dirs/empty")).works();
+        }),
+        step("mkdir in the place of one that was renamed", |o| {
+            sys::mkdir(o.m("dirs/one"), 0o755).works();
+        }),
+        step("rename of a directory that will be empty", |o| {
+            sys::rename(o.m("dirs/shown"), o.m("dirs/moved")).works();
+        }),
+        step("unlink in it", |o| {
+            sys::unlink(o.m("dirs/moved/away")).works()
+        }),
+        step("rmdir of it", |o| sys::rmdir(o.m("dirs/moved")).works()),
         step("the last file", |o| put(o, "deep/a/b/c/f", b"END", 10)),
     ]);
     all
@@ -232,7 +261,8 @@ fn record(t: &T, fs: Fs, ram: &Path, lower: &Path, megabytes: u64) -> Run {
         let at = ram.join("fs");
         sys::mkdir(&at, 0o755).works();
         mount_device(fs, &device.path, &at, "");
-        let o = t.stack().lower_dir(lower).upper_in(&at).mount();
+        let stack = t.stack().flag("redirect_dir=on");
+        let o = stack.lower_dir(lower).upper_in(&at).mount();
         // There is no work directory to look at when its disk is gone.
         o.work_not_checked();
         let sync = || {
@@ -281,6 +311,7 @@ impl After {
         sys::mkdir(&at, 0o755).works();
         let o = t
             .stack()
+            .flag("redirect_dir=on")
             .lowers_not_compared()
             .lower_dir(lower)
             .upper_in(&at)
