@@ -4,10 +4,10 @@ function __mount_rovl_options
     set -l given (commandline -ct)
     set -l head (string match -r '^.*,' -- $given)
     for option in lowerdir= lowerdir+= upperdir= workdir= userxattr default_permissions \
-            nooverride_creds redirect_dir=off redirect_dir=nofollow redirect_dir=follow \
+            nooverride_creds redirect_dir=off redirect_dir=nofollow redirect_dir=follow redirect_dir=on \
             index=off metacopy=off xino=off xino=auto xino=on nfs_export=off verity=off \
-            uuid=null uuid=auto fsync=auto fsync=volatile volatile ro rw nosuid nodev noexec \
-            noatime relatime
+            uuid=off uuid=null uuid=auto uuid=on fsync=auto fsync=strict fsync=volatile \
+            volatile ro rw nosuid nodev noexec noatime relatime
         echo $head$option
     end
     # the directories of the last list
