@@ -151,7 +151,9 @@ impl Way {
             object.ino(),
             object.generation().into(),
         ];
-        let mixed = told_by.into_iter().fold(self.0, |way, word| mix(way ^ word));
+        let mixed = told_by
+            .into_iter()
+            .fold(self.0, |way, word| mix(way ^ word));
         // Zero is no way.
         Self(mixed.max(1))
     }
