@@ -545,9 +545,9 @@ impl<'a> Sought<'a> {
     }
 
     /// Whether this is the inode, which has been found by its key. The key tells one
-    /// name of a lower file, and one way to it, from the others only most of the time. And what has been
-    /// removed is not it: who finds the lower object again has looked at an upper
-    /// layer that somebody else has changed.
+    /// name of a lower file, and one way to it, from the others only most of the time.
+    /// And what has been removed is not it: who finds the lower object again has looked
+    /// at an upper layer that somebody else has changed.
     fn is(&self, found: &OverlayInode) -> bool {
         if self.is_upper {
             return found.upper().is_some_and(|upper| self.is_of(upper));

@@ -17,7 +17,7 @@ use crate::{
     format::redirect::Redirect,
     inode::{LowerObject, Objects},
     layers::Layers,
-    vfs::{completion::fatal_signal_pending, lock::MayLockDirectory, Dentry},
+    vfs::{completion::fatal_signal_pending, lock::MayLockDirectory, xattr::SIZE_MAX, Dentry},
 };
 use kernel::{alloc::KVVec, prelude::*, sync::aref::ARef};
 
@@ -51,9 +51,6 @@ impl<'a> Trail<'a> {
         }
     }
 }
-
-/// As long as an attribute may be, in bytes.
-const PATH_MAX: usize = 65536;
 
 /// What walking a path in a layer has come to.
 struct Walk {
@@ -94,7 +91,7 @@ fn walk(
 ) -> Result<Walk> {
     let layer = layers.lower(index)?;
     let is_last = (index as usize).saturating_add(1) == layers.lower.len();
-    let mut names = path.split(|&c| c == b'/').skip(1).peekable();
+    let mut names = path.split(|&c| c == b'/').skip(1);
     let mut at: ARef<Dentry> = layer.root().into();
     let mut xattr_whiteouts = false;
     let mut below = KVVec::new();
@@ -168,10 +165,10 @@ fn walk(
 }
 
 fn check_length(question: &Question<'_>, path: &[u8]) -> Result {
-    if path.len() > PATH_MAX {
+    if path.len() > SIZE_MAX {
         return Err(question.refuse(
             EINVAL,
-            format_args!("redirects to a path of more than {PATH_MAX} bytes"),
+            format_args!("redirects to a path of more than {SIZE_MAX} bytes"),
         ));
     }
     Ok(())

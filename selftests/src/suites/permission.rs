@@ -211,7 +211,7 @@ fn layers_behind_a_closed_door(t: &T) {
 
 /// Mounts as a mounter who has CAP_SYS_ADMIN but on files only the rights of
 /// an ordinary user.
-fn mount_as(uid: u32, o: &Overlay) -> sys::Res<()> {
+pub fn mount_as(uid: u32, o: &Overlay) -> sys::Res<()> {
     let fc = o.context()?;
     sys::set_fsuid(uid);
     let created = fc.create();

@@ -12,6 +12,7 @@ use crate::differential::random::Random;
 use crate::env::T;
 use crate::runner::Test;
 use crate::stack::{Overlay, Stack};
+use crate::suites::permission::mount_as;
 use crate::sys::{self, Errno, Expect, FileType, FsContext, OFlags, RenameFlags};
 use crate::tree::{
     assert_names, assert_opaque, assert_same, assert_text, assert_whiteout, is_whiteout, Snapshot,
@@ -536,15 +537,21 @@ fn two_ways_through_a_layer(t: &T) {
 
 /// What the mounter may not search is not to be had by a redirect.
 fn searched_by_the_mounter(t: &T) {
-    let o = follow(t)
+    let o = t
+        .stack()
+        .flag("redirect_dir=follow")
+        .lower(|l| _ = l.dir("door").xattr("door", REDIRECT, "/shut/in"))
         .lower(|l| {
             l.file("shut/in/secret", "s").mode("shut", 0o700);
         })
-        .upper(|u| {
-            u.dir("door").xattr("door", REDIRECT, "/shut/in");
-        })
-        .mount();
-    // Root may: the owner of the directories above does not matter any more, as in overlayfs.
+        .readonly()
+        .prepare();
+    mount_as(1000, &o).works();
+    // Whoever asks.
+    sys::stat(o.m("door")).map(drop).fails(Errno::ACCESS);
+    sys::umount(&o.m("/")).works();
+    // Root may search it.
+    o.mount().works();
     assert_names(o.m("door"), &["secret"]);
 }
 
